@@ -1,0 +1,151 @@
+"""Parameters as records: what is fitted, saved and published.
+
+Radii in Bohr, energies in Hartree. A record is plain JSON, so that a published set can be read without this package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from dftbparam.errors import FileFormatError, ParameterError
+
+SCHEMA_VERSION = 1
+"""Raised when a saved parameter set can no longer be read by the previous code."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Confinement(_Record):
+    """A confining potential.
+
+    ``power``: V(r) = (r / radius)**power (Hartree, Bohr), the form of Eschrig and of PTBP.
+    ``woods-saxon``: V(r) = height / (1 + exp(-steepness (r - radius))), Koskinen & Makinen 2009.
+    ``none``: the free atom.
+    """
+
+    kind: Literal["power", "woods-saxon", "none"] = "power"
+    radius: float = Field(default=1.0, gt=0.0)
+    power: float = Field(default=2.0, ge=1.0, le=20.0)
+    height: float = Field(default=5.0, gt=0.0)
+    steepness: float = Field(default=2.0, gt=0.0)
+
+
+class RepulsionParameters(_Record):
+    """Atom-wise repulsion: the name of a form in `dftbparam.repulsion` and its values for this element."""
+
+    form: str
+    values: dict[str, float] = Field(default_factory=dict)
+
+
+class ElementParameters(_Record):
+    """Everything fitted for one element.
+
+    ``shells`` maps valence shells ("3s", "3p", "3d") to their confinement; their order is that of the SKF shells.
+    ``on_site`` overrides free-atom eigenvalues (Hartree) of shells that have none of their own worth using.
+    """
+
+    symbol: str
+    configuration: str
+    shells: dict[str, Confinement]
+    density: Confinement
+    repulsion: RepulsionParameters | None = None
+    on_site: dict[str, float] = Field(default_factory=dict)
+    notes: str = ""
+
+    @field_validator("shells")
+    @classmethod
+    def _at_least_one(cls, shells: dict[str, Confinement]) -> dict[str, Confinement]:
+        if not shells:
+            raise ValueError("an element needs at least one valence shell, e.g. {'3s': {'radius': 3.6}}")
+        angular = ["spdf".find(name[-1:]) for name in shells]
+        if min(angular) < 0 or len(set(angular)) != len(angular):
+            raise ValueError(f"shells {list(shells)} must be named like '3s', one per angular momentum")
+        return shells
+
+    @property
+    def max_angular(self) -> int:
+        """Highest angular momentum among the valence shells."""
+        return max("spdf".index(name[-1]) for name in self.shells)
+
+
+class ParameterSet(_Record):
+    """A named set of element parameters with its provenance."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    functional: Literal["LDA", "PBE"] = "PBE"
+    superposition: Literal["density", "potential"] = "density"
+    elements: dict[str, ElementParameters]
+    source: str = ""
+    doi: str = ""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _keys_match(self) -> Self:
+        for symbol, record in self.elements.items():
+            if record.symbol != symbol:
+                raise ValueError(f"element {symbol!r} holds the parameters of {record.symbol!r}")
+        return self
+
+    def element(self, symbol: str) -> ElementParameters:
+        """Return the parameters of one element; `ParameterError` names what the set has where it is missing."""
+        try:
+            return self.elements[symbol]
+        except KeyError:
+            known = " ".join(sorted(self.elements)) or "none"
+            raise ParameterError(
+                f"parameter set {self.name!r} has no element {symbol!r}; it has: {known}", symbol=symbol
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; the file appears whole or not at all."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def load_parameter_set(name_or_path: str | Path) -> ParameterSet:
+    """Load a set that ships with the package (``ptbp``) or a JSON file.
+
+    Raises
+    ------
+    ParameterError
+        The name is neither a shipped set nor a file.
+    FileFormatError
+        The file is not a parameter set; the message says which field is wrong.
+    """
+    shipped = resources.files("dftbparam.space") / "data"
+    candidate = shipped / f"{name_or_path}.json"
+    if isinstance(name_or_path, str) and "/" not in name_or_path and candidate.is_file():
+        text, where = candidate.read_text(encoding="utf-8"), f"{name_or_path}.json"
+    else:
+        path = Path(name_or_path)
+        if not path.is_file():
+            names = sorted(p.name.removesuffix(".json") for p in shipped.iterdir() if p.name.endswith(".json"))
+            raise ParameterError(
+                f"{str(name_or_path)!r} is neither a parameter file nor a shipped set; shipped: {', '.join(names)}",
+                name=str(name_or_path),
+            )
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
+    try:
+        return ParameterSet.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise FileFormatError(f"not JSON: {error.msg}", path=where, line=error.lineno) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise FileFormatError(
+            f"{place}: {first['msg']} (given: {str(first.get('input'))[:60]!r})", path=where
+        ) from None
