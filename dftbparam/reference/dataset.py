@@ -1,0 +1,184 @@
+"""Reads reference data sets: a folder with ``dataset.toml`` and ``data.csv`` (layout: ``references/README.md``)."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from dftbparam.elements import all_symbols
+from dftbparam.errors import FileFormatError, ReferenceDataError
+from dftbparam.reference.prototypes import PROTOTYPES
+from dftbparam.reference.records import CrystalReference, Dataset
+
+DEFAULT_DATASET: Final = "acwf-unaries-pbe"
+"""The set that covers H to Cm with four crystals each."""
+
+FORMAT_VERSION: Final = 1
+"""Raised when a data set folder can no longer be read by the previous code."""
+
+_NUMBERS: Final = ("volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread", "n_codes")
+_COLUMNS: Final = ("symbol", "prototype", *_NUMBERS)
+
+
+def reference_root() -> Path:
+    """Folder that holds the data sets: the installed package's own, else the checkout's ``references/``.
+
+    Raises
+    ------
+    ReferenceDataError
+        Neither exists: the installation is incomplete.
+    """
+    here = Path(__file__).resolve().parent
+    for candidate in (here / "data", here.parents[1] / "references"):
+        if (candidate / DEFAULT_DATASET / "dataset.toml").is_file():
+            return candidate
+    raise ReferenceDataError(
+        f"the reference data sets are missing: neither {here / 'data'} nor {here.parents[1] / 'references'} holds "
+        f"{DEFAULT_DATASET!r}; reinstall the package, or name a folder of your own"
+    )
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Names of the data sets that come with the package."""
+    return tuple(sorted(file.parent.name for file in reference_root().glob("*/dataset.toml")))
+
+
+def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:
+    """Load a data set that comes with the package, or one of the user's in the same layout.
+
+    Raises
+    ------
+    ReferenceDataError
+        Neither a known name nor a folder, or a file of the folder is missing.
+    FileFormatError
+        A malformed file; says file and line, the offending value and what would be right.
+    """
+    folder = _folder(name_or_dir)
+    for name in ("dataset.toml", "data.csv"):
+        if not (folder / name).is_file():
+            raise ReferenceDataError(
+                f"{folder} has no {name}: a data set folder holds dataset.toml and data.csv", path=str(folder / name)
+            )
+    description = _description(folder / "dataset.toml")
+    content = (folder / "data.csv").read_bytes()
+    crystals = _crystals(content, str(folder / "data.csv"))
+    checksum = hashlib.sha256(content).hexdigest()
+    try:
+        return Dataset.model_validate({**description, "checksum": checksum, "crystals": crystals})
+    except ValidationError as error:
+        raise FileFormatError(_first(error), path=str(folder / "dataset.toml")) from None
+
+
+def _folder(name_or_dir: str | Path) -> Path:
+    if isinstance(name_or_dir, str) and name_or_dir in list_datasets():
+        return reference_root() / name_or_dir
+    path = Path(name_or_dir)
+    if path.is_dir():
+        return path
+    known = list_datasets()
+    near = difflib.get_close_matches(str(name_or_dir), known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ReferenceDataError(
+        f"{str(name_or_dir)!r} is neither a reference set nor a folder; {hint}known sets: {', '.join(known)}",
+        name=str(name_or_dir),
+    )
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """Read dataset.toml, whose ``format`` must be ours."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise FileFormatError(f"not TOML: {error}", path=str(path), line=int(line[1]) if line else None) from None
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
+    version = table.pop("format", None)
+    if version != FORMAT_VERSION:
+        raise FileFormatError(f"format = {version!r}; this version reads format = {FORMAT_VERSION}", path=str(path))
+    for reserved in ("checksum", "crystals"):
+        if reserved in table:
+            raise FileFormatError(f"{reserved!r} is computed from data.csv and must not be given", path=str(path))
+    return table
+
+
+def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise FileFormatError(f"not UTF-8 text ({error.reason})", path=path, line=line) from None
+    header: list[str] | None = None
+    seen: dict[tuple[str, str], int] = {}
+    crystals = []
+    for number, raw in enumerate(text.splitlines(), start=1):
+        if not raw.strip() or raw.lstrip().startswith("#"):
+            continue
+        fields = [field.strip() for field in next(csv.reader([raw]))]
+        if header is None:
+            header = _header(fields, path, number)
+            continue
+        crystal = _crystal(fields, header, path, number)
+        key = (crystal.symbol, crystal.prototype)
+        if key in seen:
+            raise FileFormatError(
+                f"{crystal.symbol} {crystal.prototype} was already given on line {seen[key]}", path=path, line=number
+            )
+        seen[key] = number
+        crystals.append(crystal)
+    if not crystals:
+        raise FileFormatError("no data: a header line and at least one crystal are needed", path=path)
+    return tuple(crystals)
+
+
+def _header(fields: list[str], path: str, line: int) -> list[str]:
+    missing = [name for name in _COLUMNS if name not in fields]
+    unknown = [name for name in fields if name not in _COLUMNS]
+    double = sorted({name for name in fields if fields.count(name) > 1})
+    for names, complaint in ((missing, "missing"), (unknown, "unknown"), (double, "double")):
+        if names:
+            raise FileFormatError(
+                f"{complaint} column {', '.join(map(repr, names))}; the columns are {','.join(_COLUMNS)}",
+                path=path,
+                line=line,
+            )
+    return fields
+
+
+def _crystal(fields: list[str], header: list[str], path: str, line: int) -> CrystalReference:
+    if len(fields) != len(header):
+        raise FileFormatError(f"{len(fields)} values for {len(header)} columns", path=path, line=line)
+    row: dict[str, Any] = dict(zip(header, fields, strict=True))
+    if row["symbol"] not in all_symbols():
+        near = difflib.get_close_matches(row["symbol"].capitalize(), all_symbols(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known are H to Cm"
+        raise FileFormatError(f"unknown element {row['symbol']!r}; {hint}", path=path, line=line)
+    if row["prototype"] not in PROTOTYPES:
+        raise FileFormatError(
+            f"unknown prototype {row['prototype']!r}; known are {', '.join(PROTOTYPES)}", path=path, line=line
+        )
+    for name in _NUMBERS:
+        try:
+            row[name] = int(row[name]) if name == "n_codes" else float(row[name])
+        except ValueError:
+            kind = "a whole number" if name == "n_codes" else "a number"
+            raise FileFormatError(f"{name} {row[name]!r} is not {kind}", path=path, line=line) from None
+    try:
+        return CrystalReference.model_validate(row)
+    except ValidationError as error:
+        raise FileFormatError(_first(error), path=path, line=line) from None
+
+
+def _first(error: ValidationError) -> str:
+    """One line about the first thing pydantic found."""
+    detail = error.errors()[0]
+    place = ".".join(str(part) for part in detail["loc"]) or "dataset"
+    given = "" if detail["type"] == "missing" else f" (given: {str(detail['input'])[:60]!r})"
+    return f"{place}: {detail['msg']}{given}"
