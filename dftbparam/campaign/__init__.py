@@ -1,0 +1,1 @@
+"""Campaigns: propose, evaluate, store, again. Import `dftbparam.campaign.run` for the loop."""
