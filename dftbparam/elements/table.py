@@ -41,6 +41,8 @@ class Element:
         r0 of the confinement (r/r0)^2 of orbitals and density.
     shell_radius_range, density_radius_range
         (low, high) of a search.
+    free_box_radius
+        Radius of the (r / radius)^4 box that holds the free atom.
     radii_from
         ``published``, or the symbol of the neighbour whose published radii were scaled.
     notes
@@ -63,6 +65,7 @@ class Element:
     default_density_radius: float
     shell_radius_range: tuple[float, float]
     density_radius_range: tuple[float, float]
+    free_box_radius: float
     radii_from: str
     notes: str
 
@@ -147,6 +150,7 @@ def _build(symbol: str) -> Element:
         default_density_radius=record["density_radius"],
         shell_radius_range=(record["shell_radius_range"][0], record["shell_radius_range"][1]),
         density_radius_range=(record["density_radius_range"][0], record["density_radius_range"][1]),
+        free_box_radius=record.get("free_box_radius", 40.0),
         radii_from=record["radii_from"],
         notes=table["choices"][record["choice"]],
     )
