@@ -1,0 +1,30 @@
+"""What a finished run leaves behind: its folder, and the manifest that says where every number came from."""
+
+from dftbparam.publish.files import prepare_folder, write_bytes, write_csv, write_json
+from dftbparam.publish.manifest import (
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    ReferenceRecord,
+    read_manifest,
+    record_files,
+    verify_folder,
+    versions,
+    write_manifest,
+)
+
+__all__ = [
+    "MANIFEST_NAME",
+    "FileRecord",
+    "Manifest",
+    "ReferenceRecord",
+    "prepare_folder",
+    "read_manifest",
+    "record_files",
+    "verify_folder",
+    "versions",
+    "write_bytes",
+    "write_csv",
+    "write_json",
+    "write_manifest",
+]

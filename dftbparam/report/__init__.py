@@ -1,0 +1,24 @@
+"""Plots of scores, searches, atoms and tables, as matplotlib figures of their own.
+
+Functions take data and return a `matplotlib.figure.Figure` made through the object-oriented interface: no pyplot, no
+global state, no window. `render` turns a figure into the bytes of a file.
+"""
+
+from dftbparam.report.atoms import RadialCurve, plot_atom
+from dftbparam.report.convergence import plot_convergence
+from dftbparam.report.crystals import Curve, plot_crystals, plot_energy_volume, plot_references
+from dftbparam.report.style import FORMATS, render
+from dftbparam.report.tables import plot_skf
+
+__all__ = [
+    "FORMATS",
+    "Curve",
+    "RadialCurve",
+    "plot_atom",
+    "plot_convergence",
+    "plot_crystals",
+    "plot_energy_volume",
+    "plot_references",
+    "plot_skf",
+    "render",
+]

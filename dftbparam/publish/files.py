@@ -1,0 +1,78 @@
+"""Files that appear whole or not at all: written under a temporary name, flushed, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dftbparam.errors import InputError, ParameterError
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Create a folder for output where it is missing and make sure that files can be written there.
+
+    Called before a long computation, so that an unwritable folder costs no time.
+
+    Raises
+    ------
+    ParameterError
+        The folder cannot be created or written; the message says why.
+    """
+    folder = Path(folder)
+    probe = folder / f".writable.{os.getpid()}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Trying beats asking: access bits say nothing about read-only mounts, quotas, or the superuser.
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ParameterError(
+            f"output folder {str(folder)!r} cannot be written ({error.strerror}); choose another one with --out",
+            path=str(folder),
+        ) from None
+    return folder
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file.
+
+    Raises
+    ------
+    InputError
+        It cannot be written; nothing is left behind, and an older file of this name stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise InputError(
+            f"{str(path)!r} cannot be written ({error.strerror}); choose another place", path=str(path)
+        ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON: indented, UTF-8, numbers that read back bit for bit; NaN and infinity are refused (`ValueError`)."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; columns are the keys in order of first appearance, None is an empty field."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
