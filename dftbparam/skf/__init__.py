@@ -1,5 +1,41 @@
-"""The Slater-Koster file format (slakoformat v1.0): records, reader, writer, lint.
+"""Slater-Koster files: records, reading, writing, reference evaluation, lint."""
 
-It stands below both `slako` (which makes tables) and `engine` (which uses them), so that a published set, somebody
-else's set and a trial pass through the same records.
-"""
+from dftbparam.skf.check import Defect, check_file, check_set
+from dftbparam.skf.evaluate import interpolate, repulsion_values, table_cutoff, table_values
+from dftbparam.skf.model import (
+    EXTENDED_COLUMNS,
+    SIMPLE_COLUMNS,
+    OnSite,
+    PolynomialRepulsion,
+    Repulsion,
+    SKFile,
+    SKSet,
+    SplineRepulsion,
+)
+from dftbparam.skf.read import find_files, infer_max_angular, read_set, read_skf
+from dftbparam.skf.write import format_skf, write_skf, zero_repulsion
+
+__all__ = [
+    "EXTENDED_COLUMNS",
+    "SIMPLE_COLUMNS",
+    "Defect",
+    "OnSite",
+    "PolynomialRepulsion",
+    "Repulsion",
+    "SKFile",
+    "SKSet",
+    "SplineRepulsion",
+    "check_file",
+    "check_set",
+    "find_files",
+    "format_skf",
+    "infer_max_angular",
+    "interpolate",
+    "read_set",
+    "read_skf",
+    "repulsion_values",
+    "table_cutoff",
+    "table_values",
+    "write_skf",
+    "zero_repulsion",
+]
