@@ -4,7 +4,7 @@ import sys
 
 import pytest
 from ase.data import atomic_masses, atomic_numbers, covalent_radii
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dftbparam.elements import all_symbols, element, parse_configuration
@@ -131,6 +131,7 @@ def test_malformed_configuration(text, reason):
         parse_configuration(text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(SYMBOLS))
 def test_configuration_survives_being_written_in_full(symbol):
     configuration = element(symbol).configuration

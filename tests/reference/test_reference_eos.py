@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
@@ -14,6 +14,7 @@ PARAMETERS = {
 }
 
 
+@settings(deadline=None)
 @given(**PARAMETERS)
 def test_derivatives_agree_with_finite_differences(v0, b0, b0_prime, ratio):
     volume, h = ratio * v0, 1e-4 * v0
@@ -29,6 +30,7 @@ def test_derivatives_agree_with_finite_differences(v0, b0, b0_prime, ratio):
     assert_allclose(second * v0, difference * v0, atol=1e-3 * scale)
 
 
+@settings(deadline=None)
 @given(v0=PARAMETERS["v0"], b0=PARAMETERS["b0"], b0_prime=PARAMETERS["b0_prime"])
 def test_values_at_the_minimum(v0, b0, b0_prime):
     assert birch_murnaghan(v0, -1.5, v0, b0, b0_prime) == pytest.approx(-1.5)

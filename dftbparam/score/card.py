@@ -1,0 +1,328 @@
+"""The report card: a fixed comparison of an element's crystals with the reference.
+
+Crystals without a minimum have no volume, no bulk modulus and no energy. They are left out of the means, counted in
+``n_without_minimum``, and make the element unsound; a mean without its count says nothing.
+
+Units: Angstrom^3/atom, eV/atom, eV/Angstrom^3; errors of volumes and bulk moduli in percent, Delta in meV/atom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+from typing import Any, Literal
+
+from numpy.typing import ArrayLike
+from pydantic import BaseModel, ConfigDict, Field
+
+from dftbparam.errors import DftbparamError, InputError
+from dftbparam.reference import CrystalReference
+from dftbparam.score.eos import EosFit, delta_gauge
+from dftbparam.score.soundness import DeeperWell, soundness
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CrystalScore(_Record):
+    """One crystal against its reference. Without a minimum everything computed is None and ``status`` says why.
+
+    Attributes
+    ----------
+    volume, energy, bulk_modulus, bulk_modulus_derivative, fit_rms
+        Of the Birch-Murnaghan fit; ``energy`` has the engine's zero.
+    dV, dB
+        Errors of V0 and B0 in percent of the reference.
+    dB_prime
+        B0' minus the reference's.
+    delta
+        Delta gauge, meV/atom.
+    phase_energy, reference_phase_energy
+        Energy above the crystal that is most stable in the reference among those scored, eV/atom.
+    phase_energy_error
+        Difference of the two. None, too, where the stable crystal itself has no minimum.
+    sound
+        It has a minimum, and no deeper well within the window of `soundness`.
+    status
+        ``ok``, or what is wrong.
+    """
+
+    prototype: str
+    reference_volume: float
+    reference_bulk_modulus: float
+    reference_bulk_modulus_derivative: float
+    reference_phase_energy: float
+    volume: float | None = None
+    energy: float | None = None
+    bulk_modulus: float | None = None
+    bulk_modulus_derivative: float | None = None
+    fit_rms: float | None = None
+    dV: float | None = None
+    dB: float | None = None
+    dB_prime: float | None = None
+    delta: float | None = None
+    phase_energy: float | None = None
+    phase_energy_error: float | None = None
+    sound: bool = False
+    deeper_well: DeeperWell | None = None
+    status: str = "ok"
+
+    @property
+    def has_minimum(self) -> bool:
+        """Whether the crystal has a minimum near its reference."""
+        return self.volume is not None
+
+
+class ReportCard(_Record):
+    """One element.
+
+    Attributes
+    ----------
+    stable
+        The crystal lowest in energy in the reference among those scored: the zero of phase energies.
+    mean_abs_dV, mean_abs_dB
+        Mean absolute errors in percent over the crystals that have a minimum; None where none has.
+    mean_abs_phase_error
+        eV/atom, over the crystals with a minimum other than the stable one; None where there are none or where the
+        stable one has no minimum.
+    mean_delta
+        Mean Delta, meV/atom, over the crystals that have a minimum.
+    max_abs_dV, max_abs_dB, max_abs_phase_error
+        The largest of the same.
+    n_without_minimum
+        Crystals left out of the means.
+    sound
+        Every crystal has a minimum and no deeper well.
+    right_ground_state
+        The stable crystal has a minimum and is the lowest in energy.
+    """
+
+    symbol: str
+    stable: str
+    crystals: tuple[CrystalScore, ...]
+    mean_abs_dV: float | None
+    mean_abs_dB: float | None
+    mean_abs_phase_error: float | None
+    mean_delta: float | None
+    max_abs_dV: float | None
+    max_abs_dB: float | None
+    max_abs_phase_error: float | None
+    n_without_minimum: int
+    sound: bool
+    right_ground_state: bool
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    def crystal(self, prototype: str) -> CrystalScore:
+        """Return the score of one crystal."""
+        for crystal in self.crystals:
+            if crystal.prototype == prototype:
+                return crystal
+        raise InputError(
+            f"{self.symbol}: {prototype!r} was not scored; there are {[c.prototype for c in self.crystals]}"
+        )
+
+
+def build_card(
+    symbol: str,
+    references: Sequence[CrystalReference],
+    scans: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    fits: Mapping[str, EosFit | DftbparamError],
+    provenance: Mapping[str, Any] | None = None,
+) -> ReportCard:
+    """Build the card of one element from computed curves.
+
+    Parameters
+    ----------
+    references
+        The element's crystals to score; the keys of ``scans`` and ``fits`` are their prototypes.
+    scans
+        (volumes, energies) over the window of `soundness`, Angstrom^3/atom and eV/atom; NaN where a point failed.
+    fits
+        The fit around the minimum nearest the reference, or the error (usually `NoMinimum`) there is instead.
+
+    Raises
+    ------
+    InputError
+        No references, a crystal of another element or given twice, or a crystal without scan or fit.
+    """
+    _check(symbol, references, scans, fits)
+    stable = min(references, key=lambda reference: reference.energy)
+    zero = fits[stable.prototype]
+    crystals = []
+    for reference in references:
+        fit = fits[reference.prototype]
+        expected = {
+            "prototype": reference.prototype,
+            "reference_volume": reference.volume,
+            "reference_bulk_modulus": reference.bulk_modulus,
+            "reference_bulk_modulus_derivative": reference.bulk_modulus_derivative,
+            "reference_phase_energy": reference.energy - stable.energy,
+        }
+        if not isinstance(fit, EosFit):
+            crystals.append(CrystalScore.model_validate({**expected, "status": f"{type(fit).__name__}: {fit}"}))
+            continue
+        volumes, energies = scans[reference.prototype]
+        verdict = soundness(volumes, energies, fit.v0, fit.e0, reference.volume)
+        phase = fit.e0 - zero.e0 if isinstance(zero, EosFit) else None
+        found = {
+            "volume": fit.v0,
+            "energy": fit.e0,
+            "bulk_modulus": fit.b0,
+            "bulk_modulus_derivative": fit.b0_prime,
+            "fit_rms": fit.rms,
+            "dV": 100.0 * (fit.v0 / reference.volume - 1.0),
+            "dB": 100.0 * (fit.b0 / reference.bulk_modulus - 1.0),
+            "dB_prime": fit.b0_prime - reference.bulk_modulus_derivative,
+            "delta": delta_gauge(fit, reference),
+            "phase_energy": phase,
+            "phase_energy_error": None if phase is None else phase - (reference.energy - stable.energy),
+            "sound": verdict.sound,
+            "deeper_well": verdict.deeper_well,
+            "status": verdict.reason or "ok",
+        }
+        crystals.append(CrystalScore.model_validate({**expected, **found}))
+    return _card(symbol, stable.prototype, tuple(crystals), dict(provenance or {}))
+
+
+def _check(
+    symbol: str, references: Sequence[CrystalReference], scans: Mapping[str, Any], fits: Mapping[str, Any]
+) -> None:
+    if not references:
+        raise InputError(f"{symbol}: a report card needs at least one reference crystal")
+    names = [reference.prototype for reference in references]
+    if foreign := [reference.symbol for reference in references if reference.symbol != symbol]:
+        raise InputError(f"the card of {symbol} was given references of {', '.join(sorted(set(foreign)))}")
+    if double := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"{symbol}: crystals given twice: {', '.join(double)}")
+    for what, given in (("scan", scans), ("fit", fits)):
+        if missing := [name for name in names if name not in given]:
+            raise InputError(f"{symbol}: no {what} for {', '.join(missing)}; a failure is given as its error")
+
+
+def _card(symbol: str, stable: str, crystals: tuple[CrystalScore, ...], provenance: dict[str, Any]) -> ReportCard:
+    volume = [abs(c.dV) for c in crystals if c.dV is not None]
+    bulk = [abs(c.dB) for c in crystals if c.dB is not None]
+    phase = [abs(c.phase_energy_error) for c in crystals if c.phase_energy_error is not None and c.prototype != stable]
+    delta = [c.delta for c in crystals if c.delta is not None]
+    energies = {c.prototype: c.energy for c in crystals if c.energy is not None}
+    return ReportCard(
+        symbol=symbol,
+        stable=stable,
+        crystals=crystals,
+        mean_abs_dV=fmean(volume) if volume else None,
+        mean_abs_dB=fmean(bulk) if bulk else None,
+        mean_abs_phase_error=fmean(phase) if phase else None,
+        mean_delta=fmean(delta) if delta else None,
+        max_abs_dV=max(volume, default=None),
+        max_abs_dB=max(bulk, default=None),
+        max_abs_phase_error=max(phase, default=None),
+        n_without_minimum=sum(not c.has_minimum for c in crystals),
+        sound=all(c.sound for c in crystals),
+        right_ground_state=bool(energies) and min(energies, key=lambda name: energies[name]) == stable,
+        provenance=provenance,
+    )
+
+
+METRICS: tuple[Literal["mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error"], ...] = (
+    "mean_abs_dV",
+    "mean_abs_dB",
+    "mean_abs_phase_error",
+)
+"""The means two cards are compared by."""
+
+
+class Comparison(_Record):
+    """Two cards of one element side by side; None where one side lacks the element.
+
+    Attributes
+    ----------
+    better
+        Per criterion whether b is better than a: for each of `METRICS`, strictly lower (a side without the mean loses
+        to one that has it); for ``sound`` and ``minima``, not worse: b is sound or a is not, and every crystal that
+        has a minimum with a has one with b, so that a mean cannot be improved by losing a crystal.
+    b_beats_a
+        All of them. False where a side is missing.
+    """
+
+    symbol: str
+    a: ReportCard | None
+    b: ReportCard | None
+    better: dict[str, bool] = Field(default_factory=dict)
+
+    @property
+    def b_beats_a(self) -> bool:
+        """Whether b is better in every criterion."""
+        return bool(self.better) and all(self.better.values())
+
+
+def compare(cards_a: Iterable[ReportCard], cards_b: Iterable[ReportCard]) -> list[Comparison]:
+    """Pair two sets of cards by element: those of a in their order, then what only b has."""
+    a, b = _by_symbol(cards_a), _by_symbol(cards_b)
+    rows = []
+    for symbol in dict.fromkeys([*a, *b]):
+        left, right = a.get(symbol), b.get(symbol)
+        better = _better(left, right) if left is not None and right is not None else {}
+        rows.append(Comparison(symbol=symbol, a=left, b=right, better=better))
+    return rows
+
+
+def _by_symbol(cards: Iterable[ReportCard]) -> dict[str, ReportCard]:
+    found: dict[str, ReportCard] = {}
+    for card in cards:
+        if card.symbol in found:
+            raise InputError(f"two report cards of {card.symbol} on one side of a comparison")
+        found[card.symbol] = card
+    return found
+
+
+def _better(a: ReportCard, b: ReportCard) -> dict[str, bool]:
+    if {c.prototype for c in a.crystals} != {c.prototype for c in b.crystals}:
+        raise InputError(
+            f"{a.symbol}: cards over different crystals ({', '.join(c.prototype for c in a.crystals)} and "
+            f"{', '.join(c.prototype for c in b.crystals)}) cannot be compared"
+        )
+    better: dict[str, bool] = {}
+    for name in METRICS:
+        ours, theirs = getattr(b, name), getattr(a, name)
+        better[name] = ours is not None and (theirs is None or ours < theirs)
+    better["sound"] = b.sound or not a.sound
+    better["minima"] = all(b.crystal(c.prototype).has_minimum for c in a.crystals if c.has_minimum)
+    return better
+
+
+class Summary(_Record):
+    """Mean card over elements.
+
+    Means and medians run over the elements that have the number; ``n_with`` says how many these are per metric.
+    """
+
+    n_elements: int
+    n_crystals: int
+    n_without_minimum: int
+    n_sound: int
+    n_right_ground_state: int
+    mean: dict[str, float | None]
+    median: dict[str, float | None]
+    n_with: dict[str, int]
+    unsound: tuple[str, ...]
+
+
+def summary(cards: Iterable[ReportCard]) -> Summary:
+    """Summarise the cards of several elements, each element with the same weight."""
+    listed = list(_by_symbol(cards).values())
+    values = {
+        name: [value for card in listed if (value := getattr(card, name)) is not None]
+        for name in (*METRICS, "mean_delta")
+    }
+    return Summary(
+        n_elements=len(listed),
+        n_crystals=sum(len(card.crystals) for card in listed),
+        n_without_minimum=sum(card.n_without_minimum for card in listed),
+        n_sound=sum(card.sound for card in listed),
+        n_right_ground_state=sum(card.right_ground_state for card in listed),
+        mean={name: fmean(found) if found else None for name, found in values.items()},
+        median={name: median(found) if found else None for name, found in values.items()},
+        n_with={name: len(found) for name, found in values.items()},
+        unsound=tuple(card.symbol for card in listed if not card.sound),
+    )
