@@ -1,0 +1,398 @@
+"""DFTB+ as an engine: one scratch folder and one process per structure.
+
+Figures on its behaviour are those of the project's notes on DFTB+: errors come on standard output with exit code 1,
+a late failure leaves an empty results.tag, NaN in a table gives a NaN energy with exit code 0, and two OpenMP threads
+on busy cores can be many times slower than one. So nothing is believed before it has been looked at, and one thread
+is used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from ase import Atoms
+
+from dftbparam.engine.base import Result, Settings
+from dftbparam.engine.dftbplus_files import (
+    OLDEST_RELEASE,
+    Release,
+    error_text,
+    input_text,
+    parse_release,
+    read_result,
+    scc_progress,
+)
+from dftbparam.errors import (
+    DftbparamError,
+    ElementError,
+    EngineError,
+    EngineMissing,
+    EngineTimeout,
+    InputError,
+    OverlapError,
+    ParameterError,
+    ScfNotConverged,
+    UnreadableOutput,
+)
+from dftbparam.skf.model import SKFile, SKSet, SplineRepulsion
+from dftbparam.skf.read import find_files, infer_max_angular, read_skf
+from dftbparam.skf.write import write_skf
+
+COMMAND_VARIABLE = "DFTBPLUS_COMMAND"
+"""Environment variable with the command, if it is not ``dftb+`` on the PATH."""
+
+INSTALL_HINT = "install it with `conda install -c conda-forge dftbplus`, or name the command in " + COMMAND_VARIABLE
+
+PROBE_TIMEOUT = 30.0
+"""Seconds to wait for the first lines of output that tell the release; they take 20 ms on an idle core."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+Keep = Literal["never", "failed", "always"]
+
+
+class DftbPlusEngine:
+    """The `Engine` that runs the DFTB+ program.
+
+    Parameters
+    ----------
+    command
+        Program, with arguments if need be; a string is split as a shell would, but no shell is used. None: the
+        environment variable ``DFTBPLUS_COMMAND``, else ``dftb+`` on the PATH.
+    timeout
+        Wall time in seconds for one structure; then its process group is killed.
+    scratch
+        Folder under which scratch folders are made; None: the system's temporary folder.
+    keep
+        Which scratch folders to leave behind: those of ``"failed"`` structures (renamed to ``failed-...`` and named
+        in the error as its ``scratch``), ``"always"`` or ``"never"``.
+
+    Raises
+    ------
+    EngineMissing
+        No such program, at construction; or a release older than 22.1, at the first use.
+    ParameterError
+        A timeout that is not positive, or an unknown ``keep``.
+    """
+
+    name = "dftb+"
+
+    def __init__(
+        self,
+        command: str | Sequence[str] | None = None,
+        *,
+        timeout: float = 3600.0,
+        scratch: str | Path | None = None,
+        keep: Keep = "failed",
+    ) -> None:
+        if not timeout > 0.0:
+            raise ParameterError(f"timeout = {timeout}: must be a positive number of seconds")
+        if keep not in ("never", "failed", "always"):
+            raise ParameterError(f"keep = {keep!r}: must be 'never', 'failed' or 'always'")
+        self.command = _find_command(command)
+        self.timeout = timeout
+        self.scratch = None if scratch is None else Path(scratch)
+        self.keep = keep
+        self._release: Release | None = None
+
+    def versions(self) -> dict[str, str]:
+        """The DFTB+ release and the parser version that inputs are written for."""
+        release = self.release()
+        return {"dftb+": release.name, "dftb+ parser": str(release.parser)}
+
+    def release(self) -> Release:
+        """Release of the program, asked once.
+
+        Raises
+        ------
+        EngineMissing
+            The program does not start, is not DFTB+, or is older than 22.1.
+        EngineTimeout
+            It says nothing.
+        """
+        if self._release is None:
+            # Every release prints its banner before it looks for an input; in an empty folder that is all it does.
+            with tempfile.TemporaryDirectory(prefix="dftbparam-", dir=self._root()) as folder:
+                _run([*self.command, "--version"], Path(folder), min(PROBE_TIMEOUT, self.timeout))
+                banner = _read(Path(folder) / "stdout")
+            found = parse_release(banner)
+            if found is None:
+                raise EngineMissing(
+                    f"{shlex.join(self.command)} does not print a DFTB+ release, but {banner[:80]!r}; {INSTALL_HINT}",
+                    command=self.command,
+                )
+            if found.parser == 0:
+                raise EngineMissing(
+                    f"DFTB+ {found.name} is too old: {OLDEST_RELEASE[0]}.{OLDEST_RELEASE[1]} or newer is needed; "
+                    f"{INSTALL_HINT}",
+                    command=self.command,
+                )
+            self._release = found
+        return self._release
+
+    def compute(
+        self, tables: SKSet | Path, structures: Sequence[Atoms], settings: Settings | Sequence[Settings]
+    ) -> list[Result | DftbparamError]:
+        """Run DFTB+ on every structure; see `Engine.compute`.
+
+        In-memory tables are written once per call; a folder of files is used as it is (without repulsion, as copies).
+        The result's ``details`` hold ``h0_energy``, Tr(P H0) in Hartree, which differs from the band energy by the
+        SCC shifts, and, where it was kept, the ``scratch`` folder.
+        """
+        per_structure = _settings_list(settings, len(structures))
+        source = _Tables(tables)
+        release = self.release()
+        root = Path(tempfile.mkdtemp(prefix="dftbparam-", dir=self._root()))
+        try:
+            return [
+                self._one(source, root, i, atoms, chosen, release)
+                for i, (atoms, chosen) in enumerate(zip(structures, per_structure, strict=True))
+            ]
+        finally:
+            if not any(root.glob("*-*")):
+                shutil.rmtree(root, ignore_errors=True)
+
+    def _root(self) -> Path | None:
+        if self.scratch is not None:
+            try:
+                self.scratch.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise InputError(f"scratch folder {self.scratch} cannot be made: {error.strerror}") from None
+        return self.scratch
+
+    def _one(
+        self, source: _Tables, root: Path, number: int, atoms: Atoms, settings: Settings, release: Release
+    ) -> Result | DftbparamError:
+        folder = root / f"{number:04d}"
+        try:
+            _check_structure(atoms)
+            folder.mkdir()
+            result = self._run_one(source, folder, atoms, settings, release)
+        except EngineMissing:
+            raise
+        except DftbparamError as error:
+            return self._failed(folder, error)
+        except OSError as error:
+            return self._failed(folder, EngineError(f"scratch folder {folder}: {error}"))
+        if self.keep == "always":
+            kept = folder.rename(root / f"done-{folder.name}")
+            return replace(result, details={**result.details, "scratch": str(kept)})
+        shutil.rmtree(folder, ignore_errors=True)
+        return result
+
+    def _failed(self, folder: Path, error: DftbparamError) -> DftbparamError:
+        if not (folder / "dftb_in.hsd").exists():
+            return error
+        if self.keep == "never":
+            shutil.rmtree(folder, ignore_errors=True)
+            return error
+        kept = folder.rename(folder.parent / f"failed-{folder.name}")
+        return type(error)(f"{error.message} (scratch folder: {kept})", **{**error.data, "scratch": str(kept)})
+
+    def _run_one(self, source: _Tables, folder: Path, atoms: Atoms, settings: Settings, release: Release) -> Result:
+        symbols = sorted(set(atoms.symbols))
+        files, max_angular = source.records(symbols, settings)
+        # A short relative prefix: DFTB+ cuts long file names, and the folder can be moved and run again.
+        source.provide(folder.parent, folder / "skf", files, repulsion=settings.repulsion)
+        text = input_text(
+            atoms,
+            settings,
+            release=release,
+            max_angular=max_angular,
+            polynomial_pairs=_polynomial_pairs(files, settings.repulsion),
+        )
+        (folder / "dftb_in.hsd").write_text(text, encoding="ascii")
+        code = _run(self.command, folder, self.timeout)
+        output = _read(folder / "stdout")
+        _check_exit(code, output, _read(folder / "stderr"))
+        tag = folder / "results.tag"
+        # The folder is new, so a results.tag in it is of this run; after a late failure it is there but empty.
+        if not tag.is_file() or tag.stat().st_size == 0:
+            raise UnreadableOutput("DFTB+ ended with exit code 0 but left no results.tag")
+        return read_result(_read(tag), _read(folder / "detailed.out"), atoms, settings)
+
+
+class _Tables:
+    """The tables of one call: read on demand, laid out in scratch folders."""
+
+    def __init__(self, tables: SKSet | Path) -> None:
+        self._set = tables if isinstance(tables, SKSet) else None
+        self._found = {} if isinstance(tables, SKSet) else find_files(tables)
+        if self._set is None and not self._found:
+            raise InputError(f"{tables}: no Slater-Koster file (X-Y.skf) here", path=str(tables))
+        self._records: dict[tuple[str, str], SKFile] = {}
+
+    def records(
+        self, symbols: Sequence[str], settings: Settings
+    ) -> tuple[dict[tuple[str, str], SKFile], dict[str, int]]:
+        """Files of all ordered pairs of these elements, and the highest angular momentum of each."""
+        files: dict[tuple[str, str], SKFile] = {}
+        have = self._found if self._set is None else self._set.files
+        for symbol in symbols:
+            if (symbol, symbol) not in have:
+                known = ", ".join(a for a, b in have if a == b) or "none"
+                raise ElementError(
+                    f"the Slater-Koster tables have no element {symbol!r} (needs {symbol}-{symbol}.skf); "
+                    f"they have: {known}",
+                    symbol=symbol,
+                )
+        for a in symbols:
+            for b in symbols:
+                if (a, b) not in have:
+                    raise InputError(f"the Slater-Koster tables lack {a}-{b}.skf", pair=(a, b))
+                files[a, b] = self._record(a, b)
+        asked = {**(self._set.max_angular if self._set is not None else {}), **(settings.max_angular or {})}
+        max_angular: dict[str, int] = {}
+        for symbol in symbols:
+            homonuclear = files[symbol, symbol]
+            l = asked[symbol] if symbol in asked else infer_max_angular(homonuclear)
+            if not 0 <= l <= 3:
+                raise ParameterError(f"max_angular of {symbol} is {l}; it must be 0 (s) to 3 (f)", symbol=symbol)
+            if l == 3 and not homonuclear.extended:
+                raise InputError(
+                    f"{symbol}-{symbol}: f orbitals need an extended ('@') file, this one is in the simple format",
+                    symbol=symbol,
+                )
+            max_angular[symbol] = l
+        return files, max_angular
+
+    def _record(self, a: str, b: str) -> SKFile:
+        if self._set is not None:
+            return self._set.files[a, b]
+        if (a, b) not in self._records:
+            self._records[a, b] = read_skf(self._found[a, b], heteronuclear=a != b)
+        return self._records[a, b]
+
+    def provide(self, root: Path, link: Path, files: Mapping[tuple[str, str], SKFile], *, repulsion: bool) -> None:
+        """Put the files into a folder of this call, each once, and make ``link`` point there."""
+        folder = root / ("skf" if repulsion else "skf_without_repulsion")
+        folder.mkdir(exist_ok=True)
+        for (a, b), file in files.items():
+            target = folder / f"{a}-{b}.skf"
+            if target.is_symlink() or target.exists():
+                continue
+            if repulsion and self._set is None:
+                target.symlink_to(self._found[a, b].resolve())
+            else:
+                write_skf(target, file if repulsion else replace(file, repulsion=None))
+        link.symlink_to(Path("..") / folder.name, target_is_directory=True)
+
+
+def _polynomial_pairs(files: Mapping[tuple[str, str], SKFile], repulsion: bool) -> list[tuple[str, str]]:
+    """Ordered pairs for which no file has a spline: DFTB+ stops where it looks for one in vain."""
+
+    def spline(a: str, b: str) -> bool:
+        return repulsion and isinstance(files[a, b].repulsion, SplineRepulsion)
+
+    return [(a, b) for a, b in files if not spline(a, b) and not spline(b, a)]
+
+
+def _find_command(command: str | Sequence[str] | None) -> tuple[str, ...]:
+    if command is None:
+        command = os.environ.get(COMMAND_VARIABLE) or "dftb+"
+    words = tuple(shlex.split(command) if isinstance(command, str) else command)
+    program = shutil.which(words[0]) if words else None
+    if program is None:
+        raise EngineMissing(
+            f"the DFTB+ program {words[0] if words else ''!r} was not found; {INSTALL_HINT}", command=words
+        )
+    # Absolute, because the process runs in its scratch folder.
+    return (os.path.abspath(program), *words[1:])
+
+
+def _settings_list(settings: Settings | Sequence[Settings], n: int) -> list[Settings]:
+    out = [settings] * n if isinstance(settings, Settings) else list(settings)
+    if len(out) != n:
+        raise ParameterError(f"{len(out)} settings for {n} structures: give one, or one for each")
+    for each in out:
+        if each.filling not in ("fermi", "methfessel-paxton"):
+            raise ParameterError(f"filling = {each.filling!r}: must be 'fermi' or 'methfessel-paxton'")
+        if not each.temperature >= 0.0:
+            raise ParameterError(f"temperature = {each.temperature}: must be zero or positive, in kelvin")
+        if each.filling_order < 0:
+            raise ParameterError(f"filling_order = {each.filling_order}: must be zero or positive")
+        if not each.scc_tolerance > 0.0:
+            raise ParameterError(f"scc_tolerance = {each.scc_tolerance}: must be positive, in electrons")
+        if each.max_scc_iterations < 1:
+            raise ParameterError(f"max_scc_iterations = {each.max_scc_iterations}: must be at least 1")
+        if each.kpt_density is None and min(each.kpts) < 1:
+            raise ParameterError(f"kpts = {each.kpts}: needs three divisions, each at least 1")
+    return out
+
+
+def _check_structure(atoms: Atoms) -> None:
+    """Refuse what DFTB+ would compute nonsense for in silence, by the same measure as the embedded engine."""
+    from dftbparam.engine.embedded.neighbours import MIN_DISTANCE, find_pairs, geometry
+
+    find_pairs(geometry(atoms), MIN_DISTANCE)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _run(command: Sequence[str], folder: Path, timeout: float) -> int:
+    """Run a command in a folder, output into the files ``stdout`` and ``stderr`` there; returns its exit code."""
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        try:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **ONE_THREAD},
+                start_new_session=True,  # a process group of its own, so that all of it can be killed
+            )
+        except OSError as error:
+            raise EngineMissing(
+                f"{command[0]} cannot be started ({error.strerror}); {INSTALL_HINT}", command=tuple(command)
+            ) from None
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise EngineTimeout(
+                f"DFTB+ was killed after {timeout:g} s; a longer timeout or fewer k-points would be right",
+                timeout=timeout,
+            ) from None
+        finally:
+            if process.returncode is None:
+                try:
+                    os.killpg(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+                process.wait()
+
+
+def _check_exit(code: int, output: str, errors: str) -> None:
+    """Turn a failed run into the error that fits, with DFTB+'s own words."""
+    said = error_text(output)
+    if code == 0 and said is None:
+        return
+    if said is None:
+        tail = (errors.strip() or output.strip() or "no output").splitlines()[-1]
+        how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
+        raise EngineError(f"DFTB+ {how}: {tail}", exit_status=code)
+    if "SCC is NOT converged" in said:
+        iterations, residual = scc_progress(output)
+        raise ScfNotConverged(
+            f"SCC did not converge within {iterations} iterations; the charges still change by {residual:.1e}",
+            iterations=iterations,
+            residual=residual,
+        )
+    if re.search(r"positive\s+definite|potrf", said, re.IGNORECASE):
+        raise OverlapError(f"the overlap matrix is not positive definite; DFTB+ says: {said}")
+    raise EngineError(f"DFTB+ says: {said}", exit_status=code)
