@@ -12,6 +12,7 @@ from dftbparam.publish.manifest import (
     versions,
     write_manifest,
 )
+from dftbparam.publish.run_folder import reference_record, write_run_folder
 
 __all__ = [
     "MANIFEST_NAME",
@@ -21,10 +22,12 @@ __all__ = [
     "prepare_folder",
     "read_manifest",
     "record_files",
+    "reference_record",
     "verify_folder",
     "versions",
     "write_bytes",
     "write_csv",
     "write_json",
     "write_manifest",
+    "write_run_folder",
 ]

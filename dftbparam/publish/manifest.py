@@ -91,7 +91,7 @@ class Manifest(_Record):
     parameters
         The fitted parameters, as in parameters.json.
     trials
-        Numbers of evaluations: done, failed, asked for.
+        Numbers of evaluations: done, and how many of them failed.
     files
         Every file of the folder but the manifest itself and the trial store, which goes on changing.
     """

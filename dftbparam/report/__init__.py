@@ -6,7 +6,7 @@ global state, no window. `render` turns a figure into the bytes of a file.
 
 from dftbparam.report.atoms import RadialCurve, plot_atom
 from dftbparam.report.convergence import plot_convergence
-from dftbparam.report.crystals import Curve, plot_crystals, plot_energy_volume, plot_references
+from dftbparam.report.crystals import Curve, card_curves, plot_crystals, plot_energy_volume, plot_references
 from dftbparam.report.style import FORMATS, render
 from dftbparam.report.tables import plot_skf
 
@@ -14,6 +14,7 @@ __all__ = [
     "FORMATS",
     "Curve",
     "RadialCurve",
+    "card_curves",
     "plot_atom",
     "plot_convergence",
     "plot_crystals",

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dftbparam.errors import InputError
-from dftbparam.reference import CrystalReference
+from dftbparam.reference import CrystalReference, birch_murnaghan
 from dftbparam.report.style import BLACK, BLUE, DASHES, PALETTE, VERMILION, empty_note, new_figure, tidy
+from dftbparam.score import CrystalScore, ReportCard
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -87,6 +88,67 @@ def plot_crystals(title: str, crystals: Mapping[str, Sequence[Curve]]) -> Figure
             list(handles.values()), list(handles), loc="outside lower center", ncols=len(handles), frameon=False
         )
     return figure
+
+
+def card_curves(
+    references: Sequence[CrystalReference],
+    cards: Mapping[str, ReportCard],
+    *,
+    reference_label: str = "DFT",
+    low: float = 0.9,
+    high: float = 1.1,
+    scans: Mapping[str, Mapping[str, tuple[Array, Array]]] | None = None,
+) -> dict[str, list[Curve]]:
+    """Make the curves of `plot_crystals` from report cards: per crystal the reference, then one curve per card.
+
+    Energies are relative to the crystal that is most stable in the reference, on both sides. Where a card's own stable
+    crystal has no minimum, its other crystals are put at the reference's minimum.
+
+    Parameters
+    ----------
+    references
+        The crystals the cards were computed on.
+    cards
+        Label to card; the first is ours.
+    low, high
+        Range of volumes relative to the reference.
+    scans
+        Label and crystal to computed (volumes, energies), Angstrom^3/atom and eV/atom, to be drawn instead of the
+        Birch-Murnaghan fit. For a crystal without a minimum, which has no fit, they are all there is; their zero is
+        then the lowest point in the range.
+
+    Raises
+    ------
+    InputError
+        A card lacks one of the crystals.
+    """
+    stable = min(references, key=lambda reference: reference.energy)
+    curves: dict[str, list[Curve]] = {}
+    for reference in references:
+        volumes = reference.volume * np.linspace(low, high, 61)
+        drawn = [Curve(reference_label, volumes, reference.energies(volumes) - stable.energy, "reference")]
+        for label, card in cards.items():
+            crystal = card.crystal(reference.prototype)
+            scan = (scans or {}).get(label, {}).get(reference.prototype)
+            v, e = (volumes, _fitted(crystal, volumes)) if scan is None else scan
+            shown = (v >= low * reference.volume) & (v <= high * reference.volume)
+            v, e = np.asarray(v)[shown], np.asarray(e)[shown]
+            if crystal.energy is not None and crystal.phase_energy is not None:
+                e = e - crystal.energy + crystal.phase_energy
+            elif np.isfinite(e).any():
+                e = e - np.nanmin(e) + reference.energy - stable.energy
+            drawn.append(Curve(label, v, e, "ours" if label == next(iter(cards)) else "other"))
+        curves[reference.prototype] = drawn
+    return curves
+
+
+def _fitted(crystal: CrystalScore, volumes: Array) -> Array:
+    """Birch-Murnaghan energies of a scored crystal (eV/atom, the engine's zero); NaN where it has no minimum."""
+    e0, v0 = crystal.energy, crystal.volume
+    b0, b0_prime = crystal.bulk_modulus, crystal.bulk_modulus_derivative
+    if e0 is None or v0 is None or b0 is None or b0_prime is None:
+        return np.full(volumes.shape, np.nan)
+    return birch_murnaghan(volumes, e0, v0, b0, b0_prime)
 
 
 def plot_references(title: str, crystals: Sequence[CrystalReference], low: float, high: float) -> Figure:

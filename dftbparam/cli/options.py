@@ -1,0 +1,42 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from dftbparam.engine.base import Engine
+
+
+class EngineName(StrEnum):
+    """The engines by the names the command line knows them by."""
+
+    embedded = "embedded"
+    dftbplus = "dftb+"
+
+
+ReferencesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--references",
+        metavar="NAME|DIR",
+        help="Reference set or folder; the default covers H to Cm.",
+        show_default=False,
+    ),
+]
+
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="What computes energies.")]
+
+
+def make_engine(name: EngineName) -> Engine:
+    """Return the engine; `EngineMissing` says how to install one that is not there."""
+    if name is EngineName.dftbplus:
+        from dftbparam.engine.dftbplus import DftbPlusEngine
+
+        return DftbPlusEngine()
+    from dftbparam.engine.embedded import EmbeddedEngine
+
+    return EmbeddedEngine()

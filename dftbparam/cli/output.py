@@ -1,0 +1,109 @@
+"""Where text goes: tables and JSON to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dftbparam.publish import write_json
+
+STDOUT: Final = "-"
+"""What stands for standard output where a file is asked for."""
+
+PIPE_WIDTH: Final = 160
+"""Columns of a table that does not go to a terminal: wide enough that nothing is broken into two lines."""
+
+JsonOption = Annotated[
+    str | None,
+    typer.Option(
+        "--json", metavar="FILE", help="Write the result as JSON to FILE; '-' is standard output.", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: the key in the rows, its head, and how numbers are written (`format` of `str.format`)."""
+
+    key: str
+    head: str
+    form: str = ""
+    left: bool = False
+
+
+def out() -> Console:
+    """Return a console on standard output, made anew because tests and pipes replace it."""
+    return _console(sys.stdout)
+
+
+def err() -> Console:
+    """Return a console on standard error."""
+    return _console(sys.stderr)
+
+
+def _console(stream: Any) -> Console:
+    terminal = stream.isatty()
+    return Console(file=stream, width=None if terminal else PIPE_WIDTH, highlight=False, soft_wrap=not terminal)
+
+
+def note(text: str) -> None:
+    """Print one line of information on standard error."""
+    err().print(escape(text), soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print one error on standard error."""
+    err().print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def show_table(title: str, columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], caption: str = "") -> None:
+    """Print rows as a table."""
+    table = Table(title=title or None, caption=caption or None, title_justify="left", caption_justify="left")
+    for column in columns:
+        table.add_column(column.head, justify="left" if column.left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell(row.get(column.key), column.form)) for column in columns))
+    out().print(table, soft_wrap=False)
+
+
+def cell(value: Any, form: str = "") -> str:
+    """Write one value: a dash for None, yes and no for truth values."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if form and isinstance(value, int | float):
+        return format(value, form)
+    return str(value)
+
+
+def show_json(target: str, value: Any) -> None:
+    """Write a value as JSON to a file or, for ``-``, to standard output."""
+    if target == STDOUT:
+        typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    else:
+        write_json(Path(target), value)
+
+
+def present(
+    target: str | None,
+    value: Any,
+    title: str,
+    columns: Sequence[Column],
+    rows: Sequence[Mapping[str, Any]],
+    caption: str = "",
+) -> None:
+    """Print the table, unless JSON was asked for on standard output; write the JSON where it was asked for."""
+    if target is not None:
+        show_json(target, value)
+    if target != STDOUT:
+        show_table(title, columns, rows, caption)

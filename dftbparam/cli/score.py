@@ -1,0 +1,69 @@
+"""``dftbparam score``: the report card of somebody's SKF files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
+from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, make_engine
+from dftbparam.cli.output import STDOUT, JsonOption, err, show_json, show_table
+from dftbparam.errors import ParameterError
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(metavar="SKF_DIR", help="Folder with X-X.skf files.")],
+    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="Elements to score.")],
+    references: ReferencesOption = None,
+    engine: EngineOption = EngineName.embedded,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="SKF_DIR", help="A second set, scored the same way beside it.")
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Score SKF files on the reference crystals of elements; exit code 1 where one is not sound.
+
+    Sound means: every crystal has a minimum, and no deeper well waits between 0.6 and 1.6 of the reference volume.
+    """
+    from dftbparam.campaign.scoring import score_tables
+    from dftbparam.elements import element
+    from dftbparam.reference import DEFAULT_DATASET, load_dataset
+    from dftbparam.skf import read_set
+
+    double = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    if double:
+        raise ParameterError(f"elements are named twice: {', '.join(double)}")
+    for symbol in symbols:
+        element(symbol)
+    data = load_dataset(references or DEFAULT_DATASET)
+    for symbol in symbols:
+        data.crystals_of(symbol)
+    folders = {"this set": folder} if against is None else {str(folder): folder, str(against): against}
+    if len(folders) < 1 + (against is not None):
+        raise ParameterError(f"--against {against} is the set itself; name another one")
+    solver = make_engine(engine)
+    # Read before anything is computed: a malformed file of the last element shows at once.
+    tables = {name: {symbol: read_set(path, [symbol]) for symbol in symbols} for name, path in folders.items()}
+    value: dict[str, Any] = {
+        "dataset": data.name,
+        "checksum": data.checksum,
+        "engine": solver.versions(),
+        "elements": {},
+    }
+    sound = True
+    for symbol in symbols:
+        with err().status(f"scoring {symbol}"):
+            cards = {name: score_tables(tables[name][symbol], symbol, data, solver) for name in folders}
+        value["elements"][symbol] = {name: card.model_dump(mode="json") for name, card in cards.items()}
+        sound = sound and next(iter(cards.values())).sound
+        if json != STDOUT:
+            rows = crystal_rows(cards)
+            columns = [c for c in CRYSTAL_COLUMNS if c.key != "symbol" and (c.key != "set" or against is not None)]
+            show_table(f"{symbol} against {data.functional} ({data.name})", columns, rows)
+            show_table("", summary_columns(list(cards)), summary_rows(cards))
+    if json is not None:
+        show_json(json, value)
+    if not sound:
+        raise typer.Exit(1)

@@ -1,0 +1,127 @@
+"""``dftbparam skf``: build, check and plot Slater-Koster files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dftbparam.cli.output import Column, JsonOption, err, note, present
+from dftbparam.errors import InputError, ParameterError
+
+app = typer.Typer(help="Slater-Koster files: build, check, plot.", no_args_is_help=True)
+
+
+@app.command()
+def build(
+    symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="Elements; all ordered pairs are built.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the X-Y.skf files.")],
+    parameters: Annotated[
+        str, typer.Option("--parameters", metavar="NAME|FILE", help="Parameter set: a shipped name or a JSON file.")
+    ] = "ptbp",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
+    json: JsonOption = None,
+) -> None:
+    """Build the Slater-Koster files of all ordered pairs of elements from a parameter set."""
+    from dftbparam.elements import element
+    from dftbparam.publish import prepare_folder
+    from dftbparam.skf import write_skf
+    from dftbparam.slako.build import build_tables
+    from dftbparam.space import load_parameter_set
+
+    double = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+    if double:
+        raise ParameterError(f"elements are named twice: {', '.join(double)}")
+    chosen = load_parameter_set(parameters)
+    for symbol in symbols:
+        element(symbol)
+        chosen.element(symbol)
+    prepare_folder(out)
+    names = {(a, b): out / f"{a}-{b}.skf" for a in symbols for b in symbols}
+    there = [path.name for path in names.values() if path.exists()]
+    if there and not overwrite:
+        raise ParameterError(
+            f"{out} holds {', '.join(there[:4])}{' ...' if len(there) > 4 else ''} already; "
+            "replace with --overwrite, or choose another --out"
+        )
+    with err().status(f"building {len(names)} tables"):
+        tables = build_tables(chosen, symbols)
+    rows = []
+    for pair, path in names.items():
+        file = tables.files[pair]
+        write_skf(path, file)
+        rows.append(
+            {
+                "file": path.name,
+                "grid_step": file.grid_step,
+                "rows": len(file.hamiltonian),
+                "table_end": file.grid_step * len(file.hamiltonian),
+                "extended": file.extended,
+                "repulsion_cutoff": None if file.repulsion is None else file.repulsion.cutoff,
+            }
+        )
+    columns = [
+        Column("file", "file", left=True),
+        Column("grid_step", "step, Bohr", ".3f"),
+        Column("rows", "rows"),
+        Column("table_end", "last row, Bohr", ".2f"),
+        Column("repulsion_cutoff", "repulsion to, Bohr", ".2f"),
+        Column("extended", "extended"),
+    ]
+    value = {"parameters": chosen.name, "folder": str(out), "files": rows}
+    present(json, value, f"{out}: tables of {chosen.name}", columns, rows)
+
+
+@app.command()
+def check(
+    paths: Annotated[list[Path], typer.Argument(metavar="DIR|FILE...", help="Slater-Koster files or folders of them.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Count warnings as defects.")] = False,
+    json: JsonOption = None,
+) -> None:
+    """Check Slater-Koster files; exit code 1 where one has a defect (warnings do not count)."""
+    from dftbparam.skf import Defect, check_file, check_set
+
+    defects: list[Defect] = []
+    for path in paths:
+        if path.is_dir():
+            defects += check_set(path)
+        elif path.exists():
+            defects += check_file(path)
+        else:
+            raise InputError(f"{path}: no such file or folder", path=str(path))
+    errors = sum(defect.severity == "error" for defect in defects)
+    rows = [asdict(defect) for defect in defects]
+    caption = f"{errors} errors, {len(defects) - errors} warnings"
+    if defects or json is not None:
+        columns = [
+            Column("path", "file", left=True),
+            Column("severity", "severity", left=True),
+            Column("code", "code", left=True),
+            Column("message", "finding", left=True),
+        ]
+        value = {"errors": errors, "warnings": len(defects) - errors, "defects": rows}
+        present(json, value, "Slater-Koster files", columns, rows, caption)
+    else:
+        note("no defect found")
+    if errors or (strict and defects):
+        raise typer.Exit(1)
+
+
+@app.command()
+def plot(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Slater-Koster file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="PNG, SVG or PDF. [default: name of the file, .png]")
+    ] = None,
+) -> None:
+    """Plot Hamiltonian, overlap and repulsion of a Slater-Koster file against distance."""
+    from dftbparam.publish import write_bytes
+    from dftbparam.report import plot_skf, render
+    from dftbparam.skf import read_skf
+
+    target = out or Path(file.stem + ".png")
+    content = read_skf(file)
+    write_bytes(target, render(plot_skf(file.stem, content), target.suffix))
+    note(f"wrote {target}")
