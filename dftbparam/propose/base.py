@@ -44,8 +44,10 @@ class Proposer(Protocol):
 
     @property
     def version(self) -> str:
-        """Raised whenever the same arguments give another point; a campaign is resumed only by the version it began
-        with."""
+        """Raised whenever the same arguments give another point.
+
+        A campaign is resumed only by the version it began with.
+        """
         ...
 
     def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:

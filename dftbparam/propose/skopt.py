@@ -81,26 +81,29 @@ class SkoptProposer:
         if np.count_nonzero(feasible) < 2:
             return make_new(sobol_points(index, 1, X.shape[1], seed)[0], known, seed, index)
 
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=1), warnings.catch_warnings():
             # Fits that end on a bound and sklearn's deprecations are no news to the caller.
             warnings.simplefilter("ignore")
             good = X[feasible]
             t = transform(y[feasible])
-            kernel, own_answer = self._tell_and_ask(good, t, generator(seed, index, stream=1))
-            believed = np.vstack([pending, X[~feasible]])
-            surrogate = _Surrogate(kernel, good, t, believed)
-            x = self._maximise(surrogate, X, y, feasible, own_answer, known, seed, index)
+            try:
+                kernel, own_answer = self._tell_and_ask(good, t, generator(seed, index, stream=1))
+                surrogate = _Surrogate(kernel, good, t, np.vstack([pending, X[~feasible]]))
+                x = self._maximise(surrogate, X, y, feasible, own_answer, known, seed, index)
+            except np.linalg.LinAlgError:
+                # A singular covariance (many all but equal points) has no better answer than an unprejudiced one.
+                x = sobol_points(index, 1, X.shape[1], seed)[0]
         return make_new(x, known, seed, index)
 
     def _tell_and_ask(self, good: Array, t: Array, rng: np.random.Generator) -> tuple[Any, Array]:
         """Fit skopt's model; return its kernel (with noise) and its own answer (d,)."""
-        from skopt import Optimizer  # type: ignore[import-untyped,import-not-found,unused-ignore]
-        from skopt.learning import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from skopt import Optimizer
+        from skopt.learning import (
             GaussianProcessRegressor,
         )
-        from skopt.learning.gaussian_process import (  # type: ignore[import-untyped,import-not-found,unused-ignore]
+        from skopt.learning.gaussian_process import (
             kernels,
         )
 
@@ -189,17 +192,21 @@ class _Surrogate:
         half = solve_triangular(self.factor, self.kernel(self.all, points), lower=True)
         variance = np.maximum(self.kernel.diag(points) - np.einsum("ij,ij->j", half, half), 1e-14)
         deviation = np.sqrt(variance)
-        return np.log(deviation) + log_h((self.best - mean) / deviation)
+        value: Array = np.log(deviation) + log_h((self.best - mean) / deviation)
+        return value
 
 
 def transform(y: Array) -> Array:
     """Map objectives (n,) to what the Gaussian process sees (n,): order kept, tail compressed; see the module."""
-    above = y - y.min()
+    # The bound keeps differences finite.
+    above = np.clip(y, -1e150, 1e150)
+    above = above - above.min()
     scale = float(np.median(above))
     if scale <= 0.0:
         # Half of the trials share the best value: fall back on the mean of the others, or on anything where all do.
         scale = float(above.mean()) or 1.0
-    return np.log1p(above / scale)
+    t: Array = np.log1p(above / scale)
+    return t
 
 
 def fit_subset(t: Array) -> Indices:
@@ -220,8 +227,10 @@ def log_h(z: Array) -> Array:
         plain = np.log(np.exp(log_phi) + z * ndtr(z))
         scaled = log_phi + np.log1p(z * np.sqrt(0.5 * np.pi) * erfcx(-z / np.sqrt(2.0)))
         far = log_phi - 2.0 * np.log(np.abs(z))
-    # 1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2) = z^-2 + O(z^-4): beyond 1e3 the asymptote is exact to rounding of the rest.
-    return np.where(z > -1.0, plain, np.where(z > -1e3, scaled, far))
+    # 1 - |z| sqrt(pi/2) erfcx(|z|/sqrt 2) = z^-2 - 3 z^-4 ...: beyond 1e3 the first term is good to 3e-6, the bracket
+    # itself loses all digits.
+    value: Array = np.where(z > -1.0, plain, np.where(z > -1e3, scaled, far))
+    return value
 
 
 def success_probability(points: Array, X: Array, feasible: Mask) -> Array:

@@ -46,5 +46,5 @@ class RandomProposer:
     def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
         """See `dftbparam.propose.base.Proposer`."""
         X, y, feasible, pending = check_arrays(X, y, feasible, pending)
-        x = generator(seed, index, stream=0).random(X.shape[1])
+        x: Array = generator(seed, index, stream=0).random((1, X.shape[1]))[0]
         return make_new(x, np.vstack([X, pending]), seed, index)
