@@ -9,8 +9,10 @@ import contextlib
 import logging
 import os
 import queue
+import threading
 import uuid
 from collections import deque
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -159,6 +161,9 @@ class DaskExecutor(_Closing):
         self._client: Any = None
         self._plugin = ""
         self._futures: dict[int, Any] = {}
+        self._active: set[int] = set()
+        self._backlog: deque[tuple[int, dict[str, float]]] = deque()
+        self._lock = threading.RLock()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     @property
@@ -179,19 +184,42 @@ class DaskExecutor(_Closing):
 
     def submit(self, index: int, parameters: dict[str, float]) -> None:
         """See `Executor`."""
+        with self._lock:
+            self._backlog.append((index, parameters))
+        self._feed()
+
+    def _feed(self) -> None:
+        """Hand trials to Dask; called from this thread and, when one has ended, from Dask's.
+
+        Local workers never get a second trial to queue: Dask blames the death of a worker on everything that waits
+        there, and a deadly trial would take its neighbours with it.
+        """
         from dftbparam.campaign.worker import run_trial
 
-        future = self._client.submit(
-            run_trial, self._plugin, parameters, key=f"trial-{self._plugin}-{index}", pure=False, priority=-index
-        )
-        self._futures[index] = future
-        # Dask calls back from a thread of its own. Its blocking `wait` would need a process-wide default client.
-        future.add_done_callback(lambda _future: self._ended.put(index))
+        with self._lock:
+            while self._client is not None and self._backlog:
+                if self._cluster is not None and len(self._active) >= (self._count or 1):
+                    return
+                index, parameters = self._backlog.popleft()
+                key = f"trial-{self._plugin}-{index}"
+                future = self._client.submit(run_trial, self._plugin, parameters, key=key, pure=False, priority=-index)
+                self._active.add(index)
+                self._futures[index] = future
+                # Dask's own blocking `wait` would need a process-wide default client.
+                future.add_done_callback(partial(self._done, index))
+
+    def _done(self, index: int, _future: Any) -> None:
+        with self._lock:
+            self._active.discard(index)
+        try:
+            self._feed()
+        finally:
+            self._ended.put(index)
 
     def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
         """See `Executor`."""
         waited = 0.0
-        while self._futures:
+        while self._futures or self._backlog:
             # Sorted by index, so that trials found ended together are stored in the same order every time.
             ended = sorted(self._drain())
             if ended:
@@ -246,11 +274,13 @@ class DaskExecutor(_Closing):
             return
         try:
             import dask
-            import distributed
+            import distributed as dask_distributed
         except ImportError as error:
             raise EngineMissing(
                 f"parallel evaluation needs dask and distributed ({error}); pip install 'dask[distributed]'"
             ) from None
+        # Dask annotates some of its calls only.
+        distributed: Any = dask_distributed
         if self._scheduler is None:
             # Memory limits are left to the operating system: Dask's own pause workers on a busy machine.
             with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}):
@@ -296,12 +326,15 @@ class DaskExecutor(_Closing):
 
     def close(self) -> None:
         """See `Executor`. Workers of a scheduler that was given are left running, without our trials."""
-        client, cluster, self._client, self._cluster = self._client, self._cluster, None, None
-        futures, self._futures = list(self._futures.values()), {}
+        with self._lock:
+            client, cluster, self._client, self._cluster = self._client, self._cluster, None, None
+            futures, self._futures = list(self._futures.values()), {}
+            self._backlog.clear()
+            self._active.clear()
         if client is not None:
             # What is closed here may be gone already; there is nothing to be done about it.
             try:
-                if self._cluster is None and self._scheduler is not None and self._plugin:
+                if self._scheduler is not None and self._plugin:
                     client.cancel(futures, force=True)
                     client.unregister_worker_plugin(self._plugin)
                 client.close(timeout=5)

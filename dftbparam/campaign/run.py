@@ -14,11 +14,11 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import FrameType
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from dftbparam.propose import proposer as make_proposer
 from dftbparam.propose.base import SEPARATION
 from dftbparam.space.parameters import SearchSpace
 from dftbparam.store import Run, Trial, TrialStore, differing_settings, settings_hash
+
+POLL_SECONDS: Final = 0.5
+"""How often the loop looks up from waiting, to see whether somebody pressed Ctrl-C."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -225,12 +228,12 @@ class _Loop:
             self.state.tell(trial.index, trial.x, trial.objective)
             self.trials[trial.index] = trial
         self._report(None)
-        interrupted = False
-        try:
-            with _sigterm_as_interrupt():
-                self._loop()
-        except KeyboardInterrupt:
-            interrupted = True
+        with _Interrupt() as interrupt:
+            try:
+                self._loop(interrupt)
+            except KeyboardInterrupt:
+                interrupt.requested = True
+            # Inside, so that an impatient second Ctrl-C cannot leave workers behind.
             self.place.close()
         trials = [self.trials[index] for index in sorted(self.trials)]
         failures: dict[str, int] = {}
@@ -242,18 +245,20 @@ class _Loop:
             run=self.record,
             trials=trials,
             best=best_trial(trials),
-            interrupted=interrupted,
+            interrupted=interrupt.requested,
             seconds=time.monotonic() - self.begun,
             evaluated=self.evaluated,
             failures=failures,
         )
 
-    def _loop(self) -> None:
+    def _loop(self, interrupt: _Interrupt) -> None:
         started = False
         while True:
             # Results first: a trial that has ended is stored before the next is asked for.
             for index, outcome in self.place.collect(0.0) if self.points else []:
                 self._finish(index, outcome)
+            if interrupt.requested:
+                return
             trial = self.state.next_ready()
             if trial is not None:
                 if not started:
@@ -264,7 +269,7 @@ class _Loop:
                 self.points[index] = x
                 self.place.submit(index, self.space.from_unit(x))
             elif self.points:
-                for index, outcome in self.place.collect(None):
+                for index, outcome in self.place.collect(POLL_SECONDS):
                     self._finish(index, outcome)
             else:
                 return
@@ -326,9 +331,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return min(good, key=lambda trial: (trial.objective, trial.index), default=None)
 
 
-def _begin(
-    store: TrialStore, stored: Run | None, run_id: str, settings: dict[str, Any], budget: dict[str, Any]
-) -> Run:
+def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[str, Any], budget: dict[str, Any]) -> Run:
     """Create the run, or check that the stored one is the same and take over the new budget."""
     provenance = _provenance()
     if stored is None:
@@ -342,7 +345,9 @@ def _begin(
             differing=[name for name, _, _ in differing],
         )
     for name, old, new in differing_settings(stored.provenance, provenance):
-        _LOG.warning("run %r was begun with %s %s, now %s: trials may differ in the last digits", run_id, name, old, new)
+        _LOG.warning(
+            "run %r was begun with %s %s, now %s: trials may differ in the last digits", run_id, name, old, new
+        )
     if stored.budget != budget:
         store.set_budget(run_id, budget)
     return store.load_run(run_id)
@@ -382,18 +387,28 @@ def _unit_starts(space: SearchSpace, starting_points: Sequence[Mapping[str, floa
     return starts
 
 
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM (a batch system's time limit) end the campaign as Ctrl-C does, while it runs in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class _Interrupt:
+    """Takes note of Ctrl-C and SIGTERM (a batch system's time limit) while a campaign runs in the main thread.
 
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    The first one is noted only, and the loop ends at its next turn: an exception in the middle of a commit, or of a
+    library that swallows it, helps nobody. The second one raises KeyboardInterrupt at once.
+    """
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True

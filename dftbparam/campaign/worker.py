@@ -34,4 +34,5 @@ class EvaluationPlugin(WorkerPlugin):
 def run_trial(plugin_name: str, parameters: dict[str, float]) -> Outcome:
     """Evaluate one point with the evaluation that the plugin brought."""
     plugin = get_worker().plugins[plugin_name]
+    assert isinstance(plugin, EvaluationPlugin)
     return run_one(plugin.evaluate, parameters, plugin.context)

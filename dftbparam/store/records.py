@@ -95,7 +95,9 @@ def settings_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(to_json(settings).encode()).hexdigest()[:16]
 
 
-def differing_settings(stored: Mapping[str, Any], given: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+def differing_settings(
+    stored: Mapping[str, Any], given: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
     """Return (dotted name, stored value, given value) of every setting that differs, in order of name."""
     stored, given = plain(stored), plain(given)
     found: list[tuple[str, Any, Any]] = []

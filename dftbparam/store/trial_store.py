@@ -51,7 +51,7 @@ _RUNS = sa.Table(
     sa.Column("budget", sa.Text, nullable=False),
     sa.Column("provenance", sa.Text, nullable=False),
 )
-# Structured values are JSON text rather than the database's own JSON type: the text keeps floats bit for bit everywhere.
+# Structured values are JSON text rather than the database's own JSON type: text keeps floats bit for bit everywhere.
 _TRIALS = sa.Table(
     "trials",
     _METADATA,
