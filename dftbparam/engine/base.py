@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from dftbparam.errors import DftbparamError
+from dftbparam.errors import DftbparamError, ParameterError
 from dftbparam.skf.model import SKSet
 
 Array = NDArray[np.float64]
@@ -47,6 +47,23 @@ class Settings:
     repulsion: bool = True
     eigenvalues: bool = False
     max_angular: dict[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no engine could use, with `ParameterError`."""
+        if len(self.kpts) != 3 or any(int(n) != n or n < 1 for n in self.kpts):
+            raise ParameterError(f"kpts is {self.kpts}; it must be three positive whole numbers")
+        limits = {
+            "kpt_density": (self.kpt_density is None or 0.0 < self.kpt_density < 1e3, "positive, in Angstrom"),
+            "temperature": (0.0 <= self.temperature < 1e6, "a temperature in kelvin, 0 or more"),
+            "filling": (self.filling in ("fermi", "methfessel-paxton"), "'fermi' or 'methfessel-paxton'"),
+            "filling_order": (0 <= self.filling_order <= 10, "0 to 10"),
+            "charge": (abs(self.charge) < 1e6, "a finite number of elementary charges"),
+            "scc_tolerance": (0.0 < self.scc_tolerance < 1.0, "between 0 and 1"),
+            "max_scc_iterations": (self.max_scc_iterations >= 1, "at least 1"),
+        }
+        for name, (good, right) in limits.items():
+            if not good:
+                raise ParameterError(f"{name} is {getattr(self, name)!r}; it must be {right}", name=name)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dftbparam.engine.base import Settings
 from dftbparam.errors import ParameterError, StructureError
 
 _ROUND_OFF = 1e-8
-"""Relative slack in counting divisions, so that equal lattice vectors get equal divisions whatever their last bit."""
+"""Slack in counting divisions, so that rounding in a rotated cell adds none."""
 
 
 def is_periodic(atoms: Atoms) -> bool:
@@ -56,7 +56,7 @@ def divisions(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
     if abs(np.linalg.det(cell)) < 1e-6:
         raise StructureError(f"the cell {cell.tolist()} has no volume")
     lengths = 2.0 * pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
-    n1, n2, n3 = (max(1, ceil(settings.kpt_density * float(b) * (1.0 - _ROUND_OFF))) for b in lengths)
+    n1, n2, n3 = (max(1, ceil(settings.kpt_density * float(b) - _ROUND_OFF)) for b in lengths)
     return (n1, n2, n3)
 
 

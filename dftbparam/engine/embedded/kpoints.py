@@ -1,0 +1,235 @@
+"""Monkhorst-Pack meshes and their reduction by symmetry.
+
+DFTB+'s custom: along a direction with n divisions the fractional coordinates are (i + s)/n, s = 1/2 for even n and 0
+for odd n (which holds Gamma). Time reversal makes -k equal to k always. Of the space group only operations that map the
+mesh to itself may be used; a quantity summed over the reduced mesh is then completed by averaging over the same
+operations, which makes it equal to the sum over the full mesh for any density matrix, converged or not.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import spglib
+from numba import njit
+from numpy.typing import NDArray
+
+from dftbparam.engine.base import Array, Settings
+from dftbparam.engine.embedded.neighbours import Geometry
+from dftbparam.units import BOHR
+
+Ints = NDArray[np.int64]
+
+_SPGLIB_FAILURE: Final = getattr(spglib, "SpglibError", RuntimeError)  # the class is younger than our oldest spglib
+
+SYMMETRY_TOLERANCE: Final = 4e-7
+"""By how much an atom may miss its image under an operation, in units of the mean distance (volume per atom)^(1/3): about
+1e-6 Å. Tight, because energies must not jump by more than a force times this when a structure is distorted slowly."""
+
+KEY_DIGITS: Final = 10
+"""Decimals of scaled coordinates that the symmetry search sees: far below the tolerance, far above rounding errors."""
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """Operations that map structure and mesh to themselves; always holds the identity.
+
+    ``rotations`` (g, 3, 3) integers acting on fractional coordinates (columns), ``permutations`` (g, n): operation g
+    takes atom a to the place of atom ``permutations[g, a]``; ``cartesian`` (g, 3, 3) the rotations in space.
+    """
+
+    rotations: Ints
+    permutations: Ints
+    cartesian: Array
+
+    @property
+    def all_equivalent(self) -> bool:
+        """Whether the operations carry every atom to every other."""
+        return len(np.unique(self.permutations[:, 0])) == self.permutations.shape[1]
+
+    def average_scalars(self, values: Array) -> Array:
+        """Average a quantity per atom (n,) over the operations."""
+        out = np.zeros_like(values)
+        for permutation in self.permutations:
+            out[permutation] += values
+        return out / len(self.permutations)
+
+    def average_vectors(self, values: Array) -> Array:
+        """Average vectors per atom (n, 3) over the operations."""
+        out = np.zeros_like(values)
+        for permutation, rotation in zip(self.permutations, self.cartesian, strict=True):
+            out[permutation] += values @ rotation.T
+        return out / len(self.permutations)
+
+    def average_tensor(self, tensor: Array) -> Array:
+        """Average a Cartesian tensor (3, 3) over the operations."""
+        total: Array = np.einsum("gab,bc,gdc->ad", self.cartesian, tensor, self.cartesian)
+        return total / len(self.cartesian)
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Reduced mesh: ``points`` (k, 3) fractional, ``weights`` (k,) with sum 1, and the symmetry used."""
+
+    points: Array
+    weights: Array
+    symmetry: Symmetry
+
+    @property
+    def gamma_only(self) -> bool:
+        """Whether H and S are real: Gamma alone."""
+        return len(self.points) == 1 and not self.points.any()
+
+
+def identity(n_atoms: int) -> Symmetry:
+    """No symmetry but the identity."""
+    one = np.eye(3, dtype=np.int64)[None]
+    return Symmetry(one, np.arange(n_atoms, dtype=np.int64)[None], one.astype(np.float64))
+
+
+def divisions(structure: Geometry, settings: Settings) -> tuple[int, int, int]:
+    """Mesh divisions for a periodic structure."""
+    if settings.kpt_density is None:
+        a, b, c = settings.kpts
+        return int(a), int(b), int(c)
+    lengths = 2.0 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell * BOHR), axis=0)
+    # the small number keeps rounding in a rotated cell from adding a division
+    n = [max(1, math.ceil(settings.kpt_density * length - 1e-8)) for length in lengths]
+    return n[0], n[1], n[2]
+
+
+def mesh(structure: Geometry, settings: Settings) -> Mesh:
+    """Reduced k-points of a structure; Gamma for a molecule."""
+    n_atoms = len(structure.symbols)
+    if not structure.periodic:
+        return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
+    size = divisions(structure, settings)
+    if size == (1, 1, 1) and n_atoms > 1:
+        return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
+    symmetry = identity(n_atoms) if size == (1, 1, 1) else _symmetry(structure, size)
+    points, weights = _reduce(size, np.ascontiguousarray(symmetry.rotations).tobytes())
+    return Mesh(points, weights, symmetry)
+
+
+def _symmetry(structure: Geometry, size: tuple[int, int, int]) -> Symmetry:
+    numbers = np.unique(np.array(structure.symbols), return_inverse=True)[1].astype(np.int64)
+    spacing = (structure.volume / len(numbers)) ** (1.0 / 3.0)
+    cell = np.round(structure.cell / spacing, KEY_DIGITS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    fractional = np.round(structure.fractional, KEY_DIGITS) + 0.0
+    rotations, permutations = _operations(cell.tobytes(), fractional.tobytes(), numbers.tobytes(), size)
+    basis = structure.cell.T
+    return Symmetry(rotations, permutations, basis @ rotations @ np.linalg.inv(basis))
+
+
+@lru_cache(maxsize=512)
+def _operations(cell_key: bytes, fractional_key: bytes, numbers_key: bytes, size: tuple[int, int, int]) -> tuple[Ints, Ints]:
+    """Rotations and permutations for a scaled structure.
+
+    A fit asks for the same crystals at many volumes again and again, and this search costs more than their electronic
+    structure; the keys are all it depends on, so that remembering an answer never changes one.
+    """
+    cell = np.frombuffer(cell_key).reshape(3, 3)
+    fractional = np.frombuffer(fractional_key).reshape(-1, 3)
+    numbers = np.frombuffer(numbers_key, dtype=np.int64)
+    with warnings.catch_warnings():
+        # spglib 2.6 and later announce with every call that failures will become exceptions; both are handled here
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            dataset = spglib.get_symmetry_dataset((cell, fractional, numbers), symprec=SYMMETRY_TOLERANCE)
+        except _SPGLIB_FAILURE:
+            dataset = None
+    n_atoms = len(numbers)
+    none = identity(n_atoms)
+    if dataset is None:
+        return none.rotations, none.permutations
+    chosen, permutations = [], []
+    for rotation, translation in zip(dataset.rotations, dataset.translations, strict=True):
+        whole = np.asarray(rotation, dtype=np.int64)
+        if not _keeps_mesh(whole, size):
+            continue
+        permutation = _permutation(cell, fractional, numbers, whole, np.asarray(translation, dtype=np.float64))
+        if permutation is not None:
+            chosen.append(whole)
+            permutations.append(permutation)
+    if not chosen:
+        return none.rotations, none.permutations
+    return np.array(chosen), np.array(permutations, dtype=np.int64)
+
+
+def _permutation(cell: Array, fractional: Array, numbers: Ints, rotation: Ints, translation: Array) -> Ints | None:
+    """Where an operation takes each atom; None if it does not map the structure to itself within twice the tolerance."""
+    n = len(numbers)
+    if n == 1:
+        return np.zeros(1, dtype=np.int64)
+    moved = fractional @ rotation.T + translation
+    difference = moved[:, None, :] - fractional[None, :, :]
+    difference -= np.round(difference)
+    far = np.linalg.norm(difference @ cell, axis=2)
+    far[numbers[:, None] != numbers[None, :]] = np.inf
+    target: Ints = far.argmin(axis=1).astype(np.int64)
+    good = far[np.arange(n), target].max() < 2.0 * SYMMETRY_TOLERANCE and len(np.unique(target)) == n
+    return target if good else None
+
+
+def _reciprocal(rotation: Ints) -> Ints:
+    """How a rotation of positions acts on fractional k (columns): its inverse, transposed."""
+    return np.rint(np.linalg.inv(rotation)).astype(np.int64).T
+
+
+def _keeps_mesh(rotation: Ints, size: tuple[int, int, int]) -> bool:
+    n = np.array(size)
+    scaled = _reciprocal(rotation) * n[:, None]
+    if (scaled % n[None, :]).any():
+        return False
+    on_mesh = scaled // n[None, :]
+    twice_shift = (n % 2 == 0).astype(np.int64)
+    return not ((on_mesh @ twice_shift - twice_shift) % 2).any()
+
+
+@lru_cache(maxsize=256)
+def _reduce(size: tuple[int, int, int], rotations: bytes) -> tuple[Array, Array]:
+    n = np.array(size, dtype=np.int64)
+    matrices = np.frombuffer(rotations, dtype=np.int64).reshape(-1, 3, 3)
+    on_mesh = np.array([_reciprocal(m) * n[:, None] // n[None, :] for m in matrices], dtype=np.int64)
+    counts = _orbits(n, np.unique(on_mesh, axis=0))
+    kept = np.nonzero(counts)[0]
+    index = np.stack(np.unravel_index(kept, size), axis=1)
+    points = (index + 0.5 * (n % 2 == 0)) / n
+    points = points - np.round(points)
+    weights = counts[kept] / counts.sum()
+    points.setflags(write=False)
+    weights.setflags(write=False)
+    return points, weights
+
+
+@njit(cache=True)
+def _orbits(n: Ints, matrices: Ints) -> Ints:
+    """Number of mesh points in the orbit of each point, counted at the orbit's lowest index, else 0."""
+    total = n[0] * n[1] * n[2]
+    counts = np.zeros(total, dtype=np.int64)
+    shift = np.zeros(3, dtype=np.int64)
+    for c in range(3):
+        shift[c] = 1 if n[c] % 2 == 0 else 0
+    twice = np.zeros(3, dtype=np.int64)
+    for index in range(total):
+        twice[0] = 2 * (index // (n[1] * n[2])) + shift[0]
+        twice[1] = 2 * ((index // n[2]) % n[1]) + shift[1]
+        twice[2] = 2 * (index % n[2]) + shift[2]
+        lowest = index
+        for g in range(matrices.shape[0]):
+            forward = 0
+            backward = 0
+            for row in range(3):
+                image = 0
+                for column in range(3):
+                    image += matrices[g, row, column] * twice[column]
+                forward = forward * n[row] + ((image - shift[row]) // 2) % n[row]
+                backward = backward * n[row] + ((-image - shift[row]) // 2) % n[row]
+            lowest = min(lowest, forward, backward)
+        counts[lowest] += 1
+    return counts
