@@ -151,7 +151,7 @@ def solve_atom(
     else:
         screening = nuclear + _screening_guess(number, electrons, r)
         guesses = {nl: -0.5 * (number / n) ** 2 * 0.3 - 0.05 for nl, n, _ in shells}
-    mixer = _Anderson(weights)
+    mixer = AndersonMixer(weights)
     residual = np.inf
     for iteration in range(1, MAX_ITERATIONS + 1):
         potential = screening + v_ext
@@ -282,7 +282,7 @@ def _screening_guess(number: int, electrons: float, r: Array) -> Array:
     return np.asarray((number - charge) / r)
 
 
-class _Anderson:
+class AndersonMixer:
     """Anderson mixing of the potential (Anderson, J. ACM 12, 547 (1965)), depth 6, weighted by the grid."""
 
     DEPTH = 6
