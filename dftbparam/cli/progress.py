@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from dftbparam.cli.output import err, note
 
@@ -34,6 +44,31 @@ def line(progress: CampaignProgress) -> str:
     if progress.done < progress.total:
         parts.append(f"{clock(progress.remaining)} left")
     return ", ".join(parts)
+
+
+@contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Show work of ``total`` steps; yields a function to call with the name of each step that is done."""
+    console = err()
+    done = 0
+    if not console.is_terminal:
+
+        def tell(name: str) -> None:
+            nonlocal done
+            done += 1
+            note(f"{what}: {done}/{total} {name}")
+
+        yield tell
+        return
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as bar:
+        task = bar.add_task(what, total=total)
+
+        def advance(name: str) -> None:
+            bar.update(task, advance=1, description=f"{what} {name}")
+
+        yield advance
 
 
 class Reporter:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
 from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, make_engine
-from dftbparam.cli.output import STDOUT, JsonOption, err, show_json, show_table
+from dftbparam.cli.output import STDOUT, JsonOption, show_json, show_table
+from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
+
+if TYPE_CHECKING:
+    from dftbparam.score import ReportCard
 
 
 def score(
@@ -53,9 +57,14 @@ def score(
         "elements": {},
     }
     sound = True
-    for symbol in symbols:
-        with err().status(f"scoring {symbol}"):
-            cards = {name: score_tables(tables[name][symbol], symbol, data, solver) for name in folders}
+    with counting("scoring", len(symbols) * len(folders)) as tell:
+        all_cards: dict[str, dict[str, ReportCard]] = {}
+        for symbol in symbols:
+            for name in folders:
+                card = score_tables(tables[name][symbol], symbol, data, solver)
+                all_cards.setdefault(symbol, {})[name] = card
+                tell(symbol)
+    for symbol, cards in all_cards.items():
         value["elements"][symbol] = {name: card.model_dump(mode="json") for name, card in cards.items()}
         sound = sound and next(iter(cards.values())).sound
         if json != STDOUT:

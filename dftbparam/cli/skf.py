@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from dftbparam.cli.output import Column, JsonOption, err, note, present
+from dftbparam.cli.output import Column, JsonOption, note, present
+from dftbparam.cli.progress import counting
 from dftbparam.errors import InputError, ParameterError
 
 app = typer.Typer(help="Slater-Koster files: build, check, plot.", no_args_is_help=True)
@@ -46,8 +47,8 @@ def build(
             f"{out} holds {', '.join(there[:4])}{' ...' if len(there) > 4 else ''} already; "
             "replace with --overwrite, or choose another --out"
         )
-    with err().status(f"building {len(names)} tables"):
-        tables = build_tables(chosen, symbols)
+    with counting("building tables", len(symbols) * (len(symbols) + 1) // 2) as tell:
+        tables = build_tables(chosen, symbols, on_pair=lambda a, b: tell(f"{a}-{b}"))
     rows = []
     for pair, path in names.items():
         file = tables.files[pair]
