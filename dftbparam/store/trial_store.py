@@ -104,30 +104,32 @@ class TrialStore:
         StoreError
             The database is foreign, damaged, or of another schema version.
         """
-        if isinstance(location, str) and "://" in location:
-            try:
-                url = sa.engine.make_url(location)
-                driver_known = url.get_dialect()
-            except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-                raise ParameterError(f"{location!r} is not a database address: {error}", location=location) from None
-            del driver_known
-        else:
-            url = sa.URL.create("sqlite", database=os.fspath(location))
         path: Path | None = None
-        if url.get_backend_name() == "sqlite":
-            in_memory = url.database in (None, "", ":memory:")
-            if not in_memory:
-                path = Path(str(url.database))
-                _prepare(path, create)
-            engine = _sqlite_engine(url, in_memory)
-        else:
-            try:
+        try:
+            if isinstance(location, str) and "://" in location:
+                url = sa.engine.make_url(location)
+            else:
+                url = sa.URL.create("sqlite", database=os.fspath(location))
+            if url.get_backend_name() == "sqlite":
+                in_memory = url.database in (None, "", ":memory:")
+                engine = _sqlite_engine(url, in_memory)
+                if not in_memory:
+                    path = Path(str(url.database))
+                    _prepare(path, create)
+            else:
                 engine = sa.create_engine(url)
-            except ImportError as error:
-                raise ParameterError(
-                    f"{url.render_as_string()!r}: its database driver is not installed ({error})",
-                    location=url.render_as_string(),
-                ) from None
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+            reason = str(error).splitlines()[0]
+            raise ParameterError(
+                f"{str(location)!r} is not a database address ({reason}); right are a path, sqlite:///relative/path or "
+                "postgresql+psycopg://user@host/name",
+                location=str(location),
+            ) from None
+        except ImportError as error:
+            raise ParameterError(
+                f"{url.render_as_string()!r}: its database driver is not installed ({error})",
+                location=url.render_as_string(),
+            ) from None
         store = cls(engine, path, str(path) if path else url.render_as_string())
         try:
             store._check_schema(create)
