@@ -50,7 +50,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values that no engine could use, with `ParameterError`."""
-        if len(self.kpts) != 3 or any(int(n) != n or n < 1 for n in self.kpts):
+        if np.shape(self.kpts) != (3,) or any(int(n) != n or n < 1 for n in self.kpts):
             raise ParameterError(f"kpts is {self.kpts}; it must be three positive whole numbers")
         limits = {
             "kpt_density": (self.kpt_density is None or 0.0 < self.kpt_density < 1e3, "positive, in Angstrom"),

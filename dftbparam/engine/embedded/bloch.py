@@ -1,14 +1,14 @@
 """Bloch sums of two-centre blocks, and the generalised eigenproblem per k-point.
 
-H_ij(k) = sum_n e^{2 pi i k.n} H_ij(n) over the images n of atom j seen from atom i. For every pair of atoms the sum over
-images is a matrix product over all k-points at once; this dominates where tables are long, so it is left to BLAS.
+H_ij(k) = sum_n e^{2 pi i k.n} H_ij(n) over the images n of atom j seen from atom i. For every pair of atoms the sum
+over images is a matrix product over all k-points at once; this dominates where tables are long, so BLAS does it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from dftbparam.engine.embedded.tables import PackedTables
 from dftbparam.errors import OverlapError
 
 Ints = NDArray[np.int64]
-Matrix = NDArray[np.float64] | NDArray[np.complex128]
+Matrix = NDArray[np.inexact[Any]]
 
 CHUNK_NUMBERS: Final = 4_000_000
 """Matrix elements of H held at once (64 MB complex): k-points are taken in chunks of at most this size."""
@@ -29,8 +29,11 @@ CHUNK_NUMBERS: Final = 4_000_000
 
 @dataclass(frozen=True)
 class Orbitals:
-    """Orbitals of a structure: ``species`` (n,), ``start`` (n + 1,) first orbital of each atom, ``total``; ``atom``
-    (total,) atom of each orbital; ``on_site`` (total,) energies in Hartree."""
+    """Orbitals of a structure.
+
+    ``species`` (n,) per atom; ``start`` (n + 1,) first orbital of each atom; ``atom`` (total,) atom of each orbital;
+    ``on_site`` (total,) energies in Hartree.
+    """
 
     species: Ints
     start: Ints
@@ -104,9 +107,10 @@ class BlochSums:
                 total.imag = (sine @ both).reshape(nk, 2, a, b)
             row, column = slice(start[i], start[i + 1]), slice(start[j], start[j + 1])
             mirror = total.conj().swapaxes(2, 3)
-            for matrix, part in ((H, 0), (S, 1)):
-                matrix[:, row, column] += total[:, part]
-                matrix[:, column, row] += mirror[:, part]
+            for part, matrix in enumerate((H, S)):
+                # both halves are added, not assigned: for i = j they are the same block
+                np.add(matrix[:, row, column], total[:, part], out=matrix[:, row, column])
+                np.add(matrix[:, column, row], mirror[:, part], out=matrix[:, column, row])
         return H, S
 
     def pull_back(self, points: Array, weights: Array, density: Matrix, energy_density: Matrix, out: Array) -> None:
@@ -116,7 +120,7 @@ class BlochSums:
         numbers that multiply S are those of ``energy_density``. Each pair stands for its reverse too, hence the 2.
         """
         start = self.basis.start
-        for i, j, run, (images, a, b) in self._segments():
+        for i, j, run, (_, a, b) in self._segments():
             row, column = slice(start[i], start[i + 1]), slice(start[j], start[j + 1])
             local = np.stack([density[:, row, column], energy_density[:, row, column]], axis=1)
             local = (2.0 * weights)[:, None, None, None] * local
@@ -144,13 +148,15 @@ def solve(H: Matrix, S: Matrix, points: Array, vectors: bool) -> tuple[Array, Ma
         if info > n:
             at = ", ".join(f"{x:.4g}" for x in points[k])
             raise OverlapError(
-                f"the overlap matrix is not positive definite at k = ({at}): the basis is too diffuse for this structure, "
-                "or the tables are damaged",
+                f"the overlap matrix is not positive definite at k = ({at}): the basis is too diffuse for this "
+                "structure, or the tables are damaged",
                 kpoint=[float(x) for x in points[k]],
                 order=int(info - n),
             )
         if info != 0:
-            raise OverlapError(f"the eigensolver failed (LAPACK info = {info}): the tables are probably damaged", info=info)
+            raise OverlapError(
+                f"the eigensolver failed (LAPACK info = {info}): are the tables damaged?", info=int(info)
+            )
         values[k] = w
         if states is not None:
             states[k] = v if real else v.conj()

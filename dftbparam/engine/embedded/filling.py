@@ -46,7 +46,7 @@ def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Setting
     width = max(BOLTZMANN * settings.temperature, MIN_WIDTH)
     order = -1 if settings.filling == "fermi" else settings.filling_order
     if electrons > 2 * n_bands + 1e-10:
-        raise StructureError(f"{electrons:g} electrons do not fit into {n_bands} orbitals: check occupations and charge")
+        raise StructureError(f"{electrons:g} electrons do not fit into {n_bands} orbitals: check tables and charge")
     if electrons < -1e-10:
         raise StructureError(f"a charge of {settings.charge:g} leaves {electrons:g} electrons")
     if electrons <= 1e-12:
@@ -59,7 +59,7 @@ def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Setting
         if abs(_count(eigenvalues, weights, level, width, order) - electrons) > GAP_TOLERANCE:
             level = math.nan
     if math.isnan(level):
-        level = _search(eigenvalues, weights, electrons, width, order)
+        level = float(_search(eigenvalues, weights, electrons, width, order))
     occupations, entropy = _occupy(eigenvalues, weights, level, width, order)
     total = float(weights @ occupations.sum(axis=1))
     return Filling(occupations * (electrons / total), level, entropy)
@@ -129,13 +129,11 @@ def _search(eigenvalues: Array, weights: Array, electrons: float, width: float, 
             low = middle
         else:
             high = middle
-    return 0.5 * (low + high)
+    return float(0.5 * (low + high))
 
 
 @njit(cache=True)
-def _occupy(
-    eigenvalues: Array, weights: Array, level: float, width: float, order: int
-) -> tuple[Array, float]:
+def _occupy(eigenvalues: Array, weights: Array, level: float, width: float, order: int) -> tuple[Array, float]:
     """Occupations, spin included, and TS."""
     out = np.empty_like(eigenvalues)
     entropy = 0.0

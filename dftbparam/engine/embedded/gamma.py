@@ -8,7 +8,7 @@ neutralising background for charged cells, as DFTB+ does. One U per atom: the s 
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -35,11 +35,11 @@ of the difference; at this value both formulas err by less than 1e-6 of S."""
 
 
 def gamma_matrix(structure: Geometry, hubbard: Array) -> Array:
-    """gamma (n, n) for atoms with Hubbard parameters ``hubbard`` (n,)."""
+    """Matrix gamma (n, n) for atoms with Hubbard parameters ``hubbard`` (n,)."""
+    out: Array = _real_matrix(_real_lattice(structure, hubbard), hubbard)
     if not structure.periodic:
-        return np.asarray(_real_matrix(*_real_arguments(structure, hubbard)))
+        return out
     alpha = _alpha(structure)
-    out = np.asarray(_real_matrix(*_real_arguments(structure, hubbard)))
     G, factor = _reciprocal(structure, alpha)
     angle = structure.positions @ G.T
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -51,7 +51,7 @@ def gamma_matrix(structure: Geometry, hubbard: Array) -> Array:
 
 def gamma_forces(structure: Geometry, hubbard: Array, charges: Array) -> tuple[Array, Array]:
     """Forces (n, 3) and dE/d(strain) (3, 3) of 1/2 sum gamma_ab q_a q_b at fixed charges."""
-    forces, virial = _real_forces(*_real_arguments(structure, hubbard), charges)
+    forces, virial = _real_forces(_real_lattice(structure, hubbard), hubbard, charges)
     if not structure.periodic:
         return forces, virial
     alpha = _alpha(structure)
@@ -69,7 +69,7 @@ def gamma_forces(structure: Geometry, hubbard: Array, charges: Array) -> tuple[A
 
 
 def _alpha(structure: Geometry) -> float:
-    return EWALD_SPLIT / structure.volume ** (1.0 / 3.0)
+    return EWALD_SPLIT / math.cbrt(structure.volume)
 
 
 def _reciprocal(structure: Geometry, alpha: float) -> tuple[Array, Array]:
@@ -87,18 +87,25 @@ def _reciprocal(structure: Geometry, alpha: float) -> tuple[Array, Array]:
     return G, 8.0 * math.pi / structure.volume * np.exp(-square / (4.0 * alpha**2)) / square
 
 
-def _real_arguments(
-    structure: Geometry, hubbard: Array
-) -> tuple[Array, Array, Array, Array, Array, bool, float, float]:
+class _Lattice(NamedTuple):
+    """What the real-space sums need of a structure; ``alpha`` = 0 stands for a molecule."""
+
+    positions: Array
+    fractional: Array
+    cell: Array
+    heights: Array
+    alpha: float
+    reach: float
+
+
+def _real_lattice(structure: Geometry, hubbard: Array) -> _Lattice:
     heights = np.ones(3)
     alpha, reach = 0.0, 0.0
     if structure.periodic:
         heights = 1.0 / np.linalg.norm(np.linalg.inv(structure.cell), axis=0)
         alpha = _alpha(structure)
         reach = max(REAL_LIMIT / alpha, SHORT_LIMIT / (3.2 * float(hubbard.min())))
-    return (
-        structure.positions, structure.fractional, structure.cell, heights, hubbard, structure.periodic, alpha, reach,
-    )  # fmt: skip
+    return _Lattice(structure.positions, structure.fractional, structure.cell, heights, alpha, reach)
 
 
 @njit(cache=True)
@@ -146,90 +153,68 @@ def _pair(r: float, u_a: float, u_b: float, alpha: float) -> tuple[float, float]
 
 
 @njit(cache=True)
-def _range(i: int, j: int, c: int, fractional: Array, heights: Array, periodic: bool, reach: float) -> tuple[int, int]:
-    if not periodic:
-        return 0, 0
-    difference = fractional[j, c] - fractional[i, c]
-    return int(math.ceil(-reach / heights[c] - difference)), int(math.floor(reach / heights[c] - difference))
+def _images(lattice: _Lattice, i: int, j: int) -> tuple[Array, int]:
+    """Vectors (m, 3) from atom i to the images of atom j within reach, itself left out, and their number."""
+    low, high = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    periodic = lattice.alpha > 0.0
+    room = 1
+    for c in range(3):
+        if periodic:
+            difference = lattice.fractional[j, c] - lattice.fractional[i, c]
+            low[c] = int(np.ceil(-lattice.reach / lattice.heights[c] - difference))
+            high[c] = int(np.floor(lattice.reach / lattice.heights[c] - difference))
+        room *= high[c] - low[c] + 1
+    out = np.empty((max(room, 0), 3))
+    count = 0
+    for a in range(low[0], high[0] + 1):
+        for b in range(low[1], high[1] + 1):
+            for c in range(low[2], high[2] + 1):
+                if i == j and a == 0 and b == 0 and c == 0:
+                    continue
+                square = 0.0
+                for d in range(3):
+                    x = lattice.positions[j, d] - lattice.positions[i, d]
+                    x += a * lattice.cell[0, d] + b * lattice.cell[1, d] + c * lattice.cell[2, d]
+                    out[count, d] = x
+                    square += x * x
+                if not periodic or square < lattice.reach * lattice.reach:
+                    count += 1
+    return out, count
 
 
 @njit(cache=True)
-def _real_matrix(
-    positions: Array,
-    fractional: Array,
-    cell: Array,
-    heights: Array,
-    hubbard: Array,
-    periodic: bool,
-    alpha: float,
-    reach: float,
-) -> Array:
-    n = positions.shape[0]
+def _real_matrix(lattice: _Lattice, hubbard: Array) -> Array:
+    n = hubbard.shape[0]
     out = np.zeros((n, n))
     for i in range(n):
         for j in range(i, n):
             total = hubbard[i] if i == j else 0.0
-            a0, a1 = _range(i, j, 0, fractional, heights, periodic, reach)
-            b0, b1 = _range(i, j, 1, fractional, heights, periodic, reach)
-            c0, c1 = _range(i, j, 2, fractional, heights, periodic, reach)
-            for a in range(a0, a1 + 1):
-                for b in range(b0, b1 + 1):
-                    for c in range(c0, c1 + 1):
-                        if i == j and a == 0 and b == 0 and c == 0:
-                            continue
-                        x = positions[j, 0] - positions[i, 0] + a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0]
-                        y = positions[j, 1] - positions[i, 1] + a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1]
-                        z = positions[j, 2] - positions[i, 2] + a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2]
-                        r = math.sqrt(x * x + y * y + z * z)
-                        if not periodic or r < reach:
-                            total += _pair(r, hubbard[i], hubbard[j], alpha)[0]
+            vectors, count = _images(lattice, i, j)
+            for v in vectors[:count]:
+                r = math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+                total += _pair(r, hubbard[i], hubbard[j], lattice.alpha)[0]
             out[i, j] = total
             out[j, i] = total
     return out
 
 
 @njit(cache=True)
-def _real_forces(
-    positions: Array,
-    fractional: Array,
-    cell: Array,
-    heights: Array,
-    hubbard: Array,
-    periodic: bool,
-    alpha: float,
-    reach: float,
-    charges: Array,
-) -> tuple[Array, Array]:
-    n = positions.shape[0]
+def _real_forces(lattice: _Lattice, hubbard: Array, charges: Array) -> tuple[Array, Array]:
+    n = hubbard.shape[0]
     forces, virial = np.zeros((n, 3)), np.zeros((3, 3))
-    vector = np.zeros(3)
     for i in range(n):
         for j in range(i, n):
             weight = charges[i] * charges[j] * (0.5 if i == j else 1.0)
             if weight == 0.0:
                 continue
-            a0, a1 = _range(i, j, 0, fractional, heights, periodic, reach)
-            b0, b1 = _range(i, j, 1, fractional, heights, periodic, reach)
-            c0, c1 = _range(i, j, 2, fractional, heights, periodic, reach)
-            for a in range(a0, a1 + 1):
-                for b in range(b0, b1 + 1):
-                    for c in range(c0, c1 + 1):
-                        if i == j and a == 0 and b == 0 and c == 0:
-                            continue
-                        square = 0.0
-                        for d in range(3):
-                            vector[d] = (
-                                positions[j, d] - positions[i, d] + a * cell[0, d] + b * cell[1, d] + c * cell[2, d]
-                            )
-                            square += vector[d] * vector[d]
-                        r = math.sqrt(square)
-                        if periodic and r >= reach:
-                            continue
-                        slope = weight * _pair(r, hubbard[i], hubbard[j], alpha)[1] / r
-                        for d in range(3):
-                            if i != j:
-                                forces[i, d] += slope * vector[d]
-                                forces[j, d] -= slope * vector[d]
-                            for e in range(3):
-                                virial[d, e] += slope * vector[d] * vector[e]
+            vectors, count = _images(lattice, i, j)
+            for v in vectors[:count]:
+                r = math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+                slope = weight * _pair(r, hubbard[i], hubbard[j], lattice.alpha)[1] / r
+                for d in range(3):
+                    if i != j:
+                        forces[i, d] += slope * v[d]
+                        forces[j, d] -= slope * v[d]
+                    for e in range(3):
+                        virial[d, e] += slope * v[d] * v[e]
     return forces, virial

@@ -28,8 +28,8 @@ Ints = NDArray[np.int64]
 _SPGLIB_FAILURE: Final = getattr(spglib, "SpglibError", RuntimeError)  # the class is younger than our oldest spglib
 
 SYMMETRY_TOLERANCE: Final = 4e-7
-"""By how much an atom may miss its image under an operation, in units of the mean distance (volume per atom)^(1/3): about
-1e-6 Å. Tight, because energies must not jump by more than a force times this when a structure is distorted slowly."""
+"""By how much an atom may miss its image under an operation, in units of (volume per atom)^(1/3): about 1e-6 Å. Tight,
+because energies must not jump by more than a force times this when a structure is distorted slowly."""
 
 KEY_DIGITS: Final = 10
 """Decimals of scaled coordinates that the symmetry search sees: far below the tolerance, far above rounding errors."""
@@ -50,7 +50,7 @@ class Symmetry:
     @property
     def all_equivalent(self) -> bool:
         """Whether the operations carry every atom to every other."""
-        return len(np.unique(self.permutations[:, 0])) == self.permutations.shape[1]
+        return bool(len(np.unique(self.permutations[:, 0])) == self.permutations.shape[1])
 
     def average_scalars(self, values: Array) -> Array:
         """Average a quantity per atom (n,) over the operations."""
@@ -83,7 +83,7 @@ class Mesh:
     @property
     def gamma_only(self) -> bool:
         """Whether H and S are real: Gamma alone."""
-        return len(self.points) == 1 and not self.points.any()
+        return not self.points.any()
 
 
 def identity(n_atoms: int) -> Symmetry:
@@ -127,7 +127,9 @@ def _symmetry(structure: Geometry, size: tuple[int, int, int]) -> Symmetry:
 
 
 @lru_cache(maxsize=512)
-def _operations(cell_key: bytes, fractional_key: bytes, numbers_key: bytes, size: tuple[int, int, int]) -> tuple[Ints, Ints]:
+def _operations(
+    cell_key: bytes, fractional_key: bytes, numbers_key: bytes, size: tuple[int, int, int]
+) -> tuple[Ints, Ints]:
     """Rotations and permutations for a scaled structure.
 
     A fit asks for the same crystals at many volumes again and again, and this search costs more than their electronic
@@ -136,11 +138,12 @@ def _operations(cell_key: bytes, fractional_key: bytes, numbers_key: bytes, size
     cell = np.frombuffer(cell_key).reshape(3, 3)
     fractional = np.frombuffer(fractional_key).reshape(-1, 3)
     numbers = np.frombuffer(numbers_key, dtype=np.int64)
+    crystal = (cell.tolist(), fractional.tolist(), numbers.tolist())
     with warnings.catch_warnings():
         # spglib 2.6 and later announce with every call that failures will become exceptions; both are handled here
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            dataset = spglib.get_symmetry_dataset((cell, fractional, numbers), symprec=SYMMETRY_TOLERANCE)
+            dataset = spglib.get_symmetry_dataset(crystal, symprec=SYMMETRY_TOLERANCE)
         except _SPGLIB_FAILURE:
             dataset = None
     n_atoms = len(numbers)
@@ -162,7 +165,7 @@ def _operations(cell_key: bytes, fractional_key: bytes, numbers_key: bytes, size
 
 
 def _permutation(cell: Array, fractional: Array, numbers: Ints, rotation: Ints, translation: Array) -> Ints | None:
-    """Where an operation takes each atom; None if it does not map the structure to itself within twice the tolerance."""
+    """Where an operation takes each atom; None if it misses the structure by twice the tolerance."""
     n = len(numbers)
     if n == 1:
         return np.zeros(1, dtype=np.int64)

@@ -71,7 +71,7 @@ def geometry(atoms: Atoms) -> Geometry:
     if not np.isfinite(positions).all():
         bad = int(np.nonzero(~np.isfinite(positions).all(axis=1))[0][0])
         raise StructureError(f"position of atom {bad} is not finite: {positions[bad].tolist()}", atom=bad)
-    symbols = tuple(atoms.get_chemical_symbols())
+    symbols = symbols_of(atoms)
     if not atoms.pbc.any():
         zero = np.zeros((len(atoms), 3))
         return Geometry(symbols, positions / BOHR, np.zeros((3, 3)), zero, False)
@@ -87,6 +87,11 @@ def geometry(atoms: Atoms) -> Geometry:
     fractional = np.linalg.solve(cell.T, positions.T).T
     fractional = fractional - np.floor(fractional)
     return Geometry(symbols, fractional @ cell / BOHR, cell / BOHR, fractional, True)
+
+
+def symbols_of(atoms: Atoms) -> tuple[str, ...]:
+    """Element symbol of each atom."""
+    return tuple(str(atom) for atom in atoms.symbols)
 
 
 def find_pairs(structure: Geometry, cutoff: float) -> Pairs:

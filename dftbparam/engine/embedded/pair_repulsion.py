@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
-from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry
+from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry, symbols_of
 from dftbparam.engine.embedded.tables import PackedTables, pack
 from dftbparam.skf.model import SKSet
 
@@ -22,7 +22,7 @@ def repulsive_energy(tables: SKSet | Path, structures: Sequence[Atoms]) -> Array
     """Repulsive energy (s,) of each structure in Hartree. Raises `InputError` for a bad structure or missing tables."""
     from dftbparam.engine.embedded.solver import load
 
-    elements = sorted({symbol for atoms in structures for symbol in atoms.get_chemical_symbols()})
+    elements = sorted({symbol for atoms in structures for symbol in symbols_of(atoms)})
     packed = pack(load(tables, elements), elements)
     out = np.empty(len(structures))
     for s, atoms in enumerate(structures):

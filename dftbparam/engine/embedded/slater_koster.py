@@ -19,6 +19,7 @@ that goes to zero within 1 Bohr with its first two derivatives.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -41,27 +42,35 @@ def block_offsets(tables: PackedTables, species: Ints, pairs: Pairs) -> Ints:
 def build_blocks(tables: PackedTables, species: Ints, pairs: Pairs, offsets: Ints) -> Array:
     """H0 and S blocks of every pair, flat; pair q fills ``offsets[q]:offsets[q + 1]``."""
     out = np.empty(int(offsets[-1]))
-    _build(
-        pairs.first, pairs.second, pairs.vector, pairs.distance, species, offsets, *_arrays(tables), out
-    )
+    _build(pairs.first, pairs.second, pairs.vector, pairs.distance, species, offsets, _arrays(tables), out)
     return out
 
 
 def pair_gradients(tables: PackedTables, species: Ints, pairs: Pairs, offsets: Ints, weights: Array) -> Array:
-    """Gradient (p, 3) of sum(weights * blocks) with respect to each pair's vector; ``weights`` is laid out as blocks."""
+    """Gradient (p, 3) of sum(weights * blocks) with each pair's vector; ``weights`` is laid out as blocks."""
     out = np.empty((len(pairs.first), 3))
+    arrays = _arrays(tables)
     _gradients(
-        pairs.first, pairs.second, pairs.vector, pairs.distance, species, offsets, *_arrays(tables), weights,
-        _GENERATORS, out,
-    )  # fmt: skip
+        pairs.first, pairs.second, pairs.vector, pairs.distance, species, offsets, arrays, weights, _GENERATORS, out
+    )
     return out
 
 
-def _arrays(tables: PackedTables) -> tuple[NDArray[np.int64] | Array, ...]:
-    return (
-        tables.l_max, tables.values, tables.offset, tables.n_grid, tables.n_channels, tables.step, tables.tail,
-        tables.tail_offset,
-    )  # fmt: skip
+class _Tables(NamedTuple):
+    """What the kernels need of `PackedTables`."""
+
+    l_max: Ints
+    values: Array
+    offset: Ints
+    n_grid: Ints
+    n_channels: Ints
+    step: Array
+    tail: Array
+    tail_offset: Ints
+
+
+def _arrays(tables: PackedTables) -> _Tables:
+    return _Tables(*(getattr(tables, name) for name in _Tables._fields))
 
 
 def generators() -> Array:
@@ -104,21 +113,11 @@ def _weights(t: float, values: Array, slopes: Array, left: Array, right: Array, 
 
 
 @njit(cache=True)
-def _interpolate(
-    r: float,
-    table: Array,
-    start: int,
-    rows: int,
-    columns: int,
-    step: float,
-    tail: Array,
-    tail_start: int,
-    scratch: Array,
-    value: Array,
-    slope: Array,
-) -> None:
-    """All columns of a table, and their derivatives with r, at distance r."""
-    cell = int(math.floor(r / step))
+def _interpolate(r: float, tables: _Tables, p: int, scratch: Array, value: Array, slope: Array) -> None:
+    """All columns of the table of species pair p, and their derivatives with r, at distance r."""
+    table, start, rows, step = tables.values, tables.offset[p], tables.n_grid[p], tables.step[p]
+    tail, tail_start, columns = tables.tail, tables.tail_offset[p], 2 * tables.n_channels[p]
+    cell = int(r / step)
     if cell < rows:
         top = max(min(rows, cell + 4), N_POINTS)
         low = top - N_POINTS
@@ -172,10 +171,12 @@ def _polar_rotations(c: float, s: float, l_max: int, cosine: Array, sine: Array)
         a21 = 0.25 * q10 * s * (3.0 * cc - 1.0)
         a31 = 0.25 * q15 * c * ss
         a32 = 0.25 * q6 * s * (1.0 + cc)
-        cosine[3, 0, 0], cosine[3, 0, 1], cosine[3, 0, 2], cosine[3, 0, 3] = 0.5 * c * (5.0 * cc - 3.0), -a10, a20, -a30
-        cosine[3, 1, 0], cosine[3, 1, 1], cosine[3, 1, 2], cosine[3, 1, 3] = a10, 0.25 * c * (15.0 * cc - 11.0), -a21, a31
-        cosine[3, 2, 0], cosine[3, 2, 1], cosine[3, 2, 2], cosine[3, 2, 3] = a20, a21, 0.5 * c * (3.0 * cc - 1.0), -a32
-        cosine[3, 3, 0], cosine[3, 3, 1], cosine[3, 3, 2], cosine[3, 3, 3] = a30, a31, a32, 0.25 * c * (cc + 3.0)
+        d0, d1 = 0.5 * c * (5.0 * cc - 3.0), 0.25 * c * (15.0 * cc - 11.0)
+        d2, d3 = 0.5 * c * (3.0 * cc - 1.0), 0.25 * c * (cc + 3.0)
+        cosine[3, 0, 0], cosine[3, 0, 1], cosine[3, 0, 2], cosine[3, 0, 3] = d0, -a10, a20, -a30
+        cosine[3, 1, 0], cosine[3, 1, 1], cosine[3, 1, 2], cosine[3, 1, 3] = a10, d1, -a21, a31
+        cosine[3, 2, 0], cosine[3, 2, 1], cosine[3, 2, 2], cosine[3, 2, 3] = a20, a21, d2, -a32
+        cosine[3, 3, 0], cosine[3, 3, 1], cosine[3, 3, 2], cosine[3, 3, 3] = a30, a31, a32, d3
         b21, b31, b32 = 0.5 * q10 * c * s, 0.25 * q15 * ss, 0.5 * q6 * c * s
         sine[3, 1, 1], sine[3, 1, 2], sine[3, 1, 3] = 0.25 * (5.0 * cc - 1.0), -b21, b31
         sine[3, 2, 1], sine[3, 2, 2], sine[3, 2, 3] = b21, 2.0 * cc - 1.0, -b32
@@ -236,16 +237,10 @@ def _build(
     distance: Array,
     species: Ints,
     offsets: Ints,
-    l_max: Ints,
-    values: Array,
-    table_offset: Ints,
-    n_grid: Ints,
-    n_channels: Ints,
-    step: Array,
-    tail: Array,
-    tail_offset: Ints,
+    tables: _Tables,
     out: Array,
 ) -> None:
+    l_max, n_channels = tables.l_max, tables.n_channels
     n_species = l_max.shape[0]
     scratch = np.empty((6, N_POINTS))
     value, slope = np.empty(2 * n_channels.max()), np.empty(2 * n_channels.max())
@@ -256,9 +251,7 @@ def _build(
         p = a * n_species + b
         columns = 2 * n_channels[p]
         r = distance[q]
-        _interpolate(
-            r, values, table_offset[p], n_grid[p], columns, step[p], tail, tail_offset[p], scratch, value, slope
-        )
+        _interpolate(r, tables, p, scratch, value, slope)
         _direction(vector[q], r, max(l_max[a], l_max[b]), cosine, sine, cm, sm)
         half = (offsets[q + 1] - offsets[q]) // 2
         _rotate(value[: n_channels[p]], l_max[a], l_max[b], cosine, sine, cm, sm, out, offsets[q])
@@ -273,18 +266,12 @@ def _gradients(
     distance: Array,
     species: Ints,
     offsets: Ints,
-    l_max: Ints,
-    values: Array,
-    table_offset: Ints,
-    n_grid: Ints,
-    n_channels: Ints,
-    step: Array,
-    tail: Array,
-    tail_offset: Ints,
+    tables: _Tables,
     weights: Array,
     generator: Array,
     out: Array,
 ) -> None:
+    l_max, n_channels = tables.l_max, tables.n_channels
     n_species = l_max.shape[0]
     scratch = np.empty((6, N_POINTS))
     value, slope = np.empty(2 * n_channels.max()), np.empty(2 * n_channels.max())
@@ -295,11 +282,8 @@ def _gradients(
     for q in range(first.shape[0]):
         a, b = species[first[q]], species[second[q]]
         p = a * n_species + b
-        columns = 2 * n_channels[p]
         r = distance[q]
-        _interpolate(
-            r, values, table_offset[p], n_grid[p], columns, step[p], tail, tail_offset[p], scratch, value, slope
-        )
+        _interpolate(r, tables, p, scratch, value, slope)
         _direction(vector[q], r, max(l_max[a], l_max[b]), cosine, sine, cm, sm)
         width = (l_max[b] + 1) ** 2
         half = (offsets[q + 1] - offsets[q]) // 2

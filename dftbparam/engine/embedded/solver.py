@@ -8,7 +8,7 @@ net charges, of opposite sign.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,17 +18,17 @@ import numpy as np
 from ase import Atoms
 
 from dftbparam.engine.base import Array, Result, Settings
-from dftbparam.engine.embedded.bloch import BlochSums, Ints, Matrix, Orbitals, orbitals, solve
+from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, orbitals, solve
 from dftbparam.engine.embedded.filling import Filling, fill
 from dftbparam.engine.embedded.gamma import gamma_forces, gamma_matrix
 from dftbparam.engine.embedded.kpoints import Mesh, mesh
 from dftbparam.engine.embedded.mixing import AndersonMixer
-from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry
+from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry, symbols_of
 from dftbparam.engine.embedded.pair_repulsion import collect, forces_and_virial, pair_terms
 from dftbparam.engine.embedded.slater_koster import pair_gradients
 from dftbparam.engine.embedded.tables import PackedTables, pack
 from dftbparam.errors import DftbparamError, InputError, ParameterError, ScfNotConverged
-from dftbparam.skf.model import SKFile, SKSet
+from dftbparam.skf.model import SKSet
 
 MIXER_FACTORS: Final = (0.3, 0.05)
 """Mixing factors tried in turn, each with half of the iterations: the second is for charges that slosh."""
@@ -68,7 +68,7 @@ class EmbeddedEngine:
         each = [settings] * len(structures) if isinstance(settings, Settings) else list(settings)
         if len(each) != len(structures):
             raise ParameterError(f"{len(each)} settings for {len(structures)} structures; give one, or one each")
-        groups = [atoms.get_chemical_symbols() for atoms in structures]
+        groups = [symbols_of(atoms) for atoms in structures]
         loaded = load(tables, *groups)
         elements = sorted({symbol for group in groups for symbol in group})
         packed: dict[tuple[tuple[str, int], ...], PackedTables] = {}
@@ -207,7 +207,7 @@ def _hubbard(system: _System) -> Array:
     for symbol, value in zip(system.structure.symbols, system.hubbard, strict=True):
         if not value >= MIN_HUBBARD:
             raise InputError(
-                f"the tables give {symbol} the Hubbard parameter {value} Hartree for its s shell; SCC needs a positive one",
+                f"the tables give {symbol} a Hubbard parameter of {value} Hartree (s shell); SCC needs a positive one",
                 symbol=symbol,
             )
     return system.hubbard

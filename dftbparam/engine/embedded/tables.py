@@ -2,8 +2,8 @@
 
 For an ordered pair of species (A, B) the integral (l1, l2, m) comes from the A-B file if l1 <= l2, else from the B-A
 file with the sign (-1)^(l1+l2) (reversing the bond multiplies a real spherical harmonic by its parity). Each ordered
-pair is stored as rows of all its channels side by side, H first, then S, so that one set of interpolation weights serves
-every channel of a distance.
+pair is stored as rows of all its channels side by side, H first, then S, so that one set of interpolation weights
+serves every channel of a distance.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _pair_table(forward: SKFile, backward: SKFile, pair: tuple[str, str], l_a: i
         file, key, sign = (forward, (l1, l2, m), 1.0) if l1 <= l2 else (backward, (l2, l1, m), (-1.0) ** (l1 + l2))
         if key not in file.columns:
             raise InputError(
-                f"{pair[0]}-{pair[1]}: f orbitals need an extended ('@') file, this one is in the simple format", pair=pair
+                f"{pair[0]}-{pair[1]}: f orbitals need an extended ('@') file, this one is simple", pair=pair
             )
         column = file.columns.index(key)
         out[:, c] = sign * file.hamiltonian[:, column]
