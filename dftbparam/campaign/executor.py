@@ -288,7 +288,9 @@ class DaskExecutor(_Closing):
                     n_workers=self._count,
                     threads_per_worker=1,
                     processes=True,
-                    dashboard_address=self._dashboard,
+                    # Without a dashboard Dask still opens a port for its status: any free one, seen from here only.
+                    dashboard_address=self._dashboard or "127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": self._dashboard is not None},
                     memory_limit=None,
                     silence_logs=logging.CRITICAL,
                     env=dict(SINGLE_THREAD),
