@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import dftbparam
-from dftbparam.cli import doctor, references, score, skf
+from dftbparam.cli import doctor, fit, references, score, skf
 from dftbparam.cli.output import complain
 from dftbparam.errors import DftbparamError
 
@@ -85,6 +85,7 @@ def root(
     """DFTB parameter sets, made by Bayesian optimisation against DFT reference data."""
 
 
+app.command("fit")(fit.fit)
 app.command("score")(score.score)
 app.add_typer(references.app, name="references")
 app.add_typer(skf.app, name="skf")

@@ -4,7 +4,7 @@ Functions take data and return a `matplotlib.figure.Figure` made through the obj
 global state, no window. `render` turns a figure into the bytes of a file.
 """
 
-from dftbparam.report.atoms import RadialCurve, plot_atom
+from dftbparam.report.atoms import RadialCurve, atom_curves, plot_atom
 from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, card_curves, plot_crystals, plot_energy_volume, plot_references
 from dftbparam.report.style import FORMATS, render
@@ -14,6 +14,7 @@ __all__ = [
     "FORMATS",
     "Curve",
     "RadialCurve",
+    "atom_curves",
     "card_curves",
     "plot_atom",
     "plot_convergence",

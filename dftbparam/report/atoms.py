@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from dftbparam.report.style import DASHES, PALETTE, empty_note, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from dftbparam.space import Confinement, ElementParameters
 
 Array = NDArray[np.float64]
 
@@ -33,6 +35,49 @@ class RadialCurve:
     confined: Array
     free: Array | None = None
     radius: float | None = None
+
+
+def atom_curves(
+    parameters: ElementParameters,
+    functional: str = "PBE",
+    superposition: Literal["density", "potential"] = "density",
+) -> tuple[list[RadialCurve], RadialCurve]:
+    """Solve the atom of a parameter record, confined and free: its valence orbitals and its density for `plot_atom`.
+
+    A shell that the free atom does not bind (a polarisation shell) has no free curve.
+
+    Raises
+    ------
+    ParameterError
+        The record is impossible.
+    AtomError
+        An atom does not converge.
+    """
+    from dftbparam.slako.pseudoatom import free_atom, solve_pseudo_atom
+
+    atom = solve_pseudo_atom(parameters, functional, superposition)
+    names = tuple(name for name, _ in atom.shells)
+    free = free_atom(parameters.symbol, parameters.configuration, names, functional).run
+    orbitals = []
+    for name in names:
+        run = atom.runs[name]
+        unconfined = free.shells[name]
+        orbitals.append(
+            RadialCurve(
+                label=name,
+                r=run.grid.r,
+                confined=run.shells[name][1],
+                free=unconfined[1] if unconfined[0] < 0.0 else None,
+                radius=_radius(parameters.shells[name]),
+            )
+        )
+    run = atom.density_run
+    density = RadialCurve("density", run.grid.r, run.density[0], free.density[0], _radius(parameters.density))
+    return orbitals, density
+
+
+def _radius(confinement: Confinement) -> float | None:
+    return None if confinement.kind == "none" else confinement.radius
 
 
 def plot_atom(

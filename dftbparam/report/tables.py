@@ -60,6 +60,10 @@ def plot_skf(title: str, file: SKFile) -> Figure:
         repulsion.axvline(cutoff, color="0.75", linewidth=0.8)
         if isinstance(file.repulsion, SplineRepulsion):
             repulsion.axvline(file.repulsion.knots[0], color="0.75", linewidth=0.8, linestyle=":")
-        low, high = float(values.min()), min(float(values.max()), SHOWN_REPULSION)
-        repulsion.set_ylim(low - 0.05 * (high - low), high)
+        finite = values[np.isfinite(values)]
+        if not np.any(finite != 0.0):
+            empty_note(repulsion, "zero everywhere")
+        elif finite.max() > finite.min():
+            low, high = float(finite.min()), min(float(finite.max()), SHOWN_REPULSION)
+            repulsion.set_ylim(low - 0.05 * (high - low), high)
     return figure

@@ -156,6 +156,7 @@ def test_a_curve_outside_the_frame_is_named():
 def test_empty_plots_say_so():
     assert "no trial" in plot_convergence("Si", rows(3, failed=(0, 1, 2))).axes[0].texts[0].get_text()
     assert "none" in plot_skf("Si-Si", skfile(repulsion=False)).axes[2].texts[0].get_text()
+    assert "zero everywhere" in plot_skf("Si-Si", skfile()).axes[2].texts[0].get_text()
     v = np.array([1.0, 2.0])
     nothing = plot_energy_volume("x", [Curve("a", v, np.full(2, np.nan))])
     assert "no energies" in nothing.axes[0].texts[0].get_text()

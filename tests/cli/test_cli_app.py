@@ -1,0 +1,105 @@
+"""The root command: help, version, and what becomes of errors."""
+
+from __future__ import annotations
+
+import pytest
+
+import dftbparam
+from dftbparam.cli import references
+from dftbparam.errors import CalculationError, EngineMissing, InputError, StoreError
+
+
+def test_version(run):
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"dftbparam {dftbparam.__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("fit",),
+        ("score",),
+        ("doctor",),
+        ("references",),
+        ("references", "list"),
+        ("references", "show"),
+        ("references", "plot"),
+        ("skf",),
+        ("skf", "build"),
+        ("skf", "check"),
+        ("skf", "plot"),
+    ],
+)
+def test_every_command_explains_itself(run, words):
+    result = run(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize("words", [("nonsense",), ("fit",), ("fit", "Si", "--nonsense"), ("skf", "check")])
+def test_bad_usage_is_exit_2(run, words):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CalculationError("no answer"), 1),
+        (InputError("7 is wrong, 8 would be right"), 2),
+        (EngineMissing("no engine"), 3),
+        (StoreError("locked"), 3),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(run, monkeypatch, error, code):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    monkeypatch.setattr("dftbparam.reference.list_datasets", fail)
+    result = run("references", "list")
+    assert result.exit_code == code
+    assert result.stderr == f"error: {error.message}\n"
+    assert result.stdout == ""
+
+
+def test_defects_are_named_as_such(run, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise KeyError("oops")
+
+    monkeypatch.setattr("dftbparam.reference.list_datasets", fail)
+    result = run("references", "list")
+    assert result.exit_code == 3
+    assert "unexpected KeyError" in result.stderr
+    assert "--debug" in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_debug_shows_the_traceback(run, monkeypatch, how):
+    if how == "variable":
+        monkeypatch.setenv("DFTBPARAM_DEBUG", "1")
+        result = run("references", "show", "Xx")
+    else:
+        result = run("--debug", "references", "show", "Xx")
+    assert result.exit_code == 2
+    assert "Traceback" in result.stderr
+    assert "ElementError" in result.stderr
+
+
+def test_ctrl_c_is_exit_130(run, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dftbparam.reference.list_datasets", interrupt)
+    assert run("references", "list").exit_code == 130
+
+
+def test_markup_in_a_message_is_not_interpreted(refused):
+    assert "[bold]Si[/]" in refused("references", "show", "[bold]Si[/]")
+
+
+def test_commands_are_plain_functions():
+    # So that everything the command line does can be called from Python, too.
+    assert callable(references.show)
