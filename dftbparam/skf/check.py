@@ -225,10 +225,10 @@ def _check_table(file: SKFile, path: str, notes: ReadNotes | None) -> Iterator[D
             yield Defect("warning", "table-spike", message, path)
     excess = np.abs(over) - 1.0
     if excess.max() > OVERLAP_TOLERANCE:
-        row, column = np.unravel_index(int(excess.argmax()), excess.shape)
+        peak_row, peak_column = divmod(int(excess.argmax()), excess.shape[1])
         message = (
-            f"overlap {_column(file, int(column))} is {over[row, column]:.6g} at "
-            f"{(first + int(row) + 1) * file.grid_step:.4g} Bohr; normalised orbitals cannot exceed 1"
+            f"overlap {_column(file, peak_column)} is {over[peak_row, peak_column]:.6g} at "
+            f"{(first + peak_row + 1) * file.grid_step:.4g} Bohr; normalised orbitals cannot exceed 1"
         )
         yield Defect("error", "overlap-range", message, path)
 
@@ -353,8 +353,7 @@ def _check_partners(ab: SKFile, ba: SKFile, path: str) -> Iterator[Defect]:
     name = "its partner" if pair is None else f"{pair[1]}-{pair[0]}"
     if ab.grid_step != ba.grid_step or len(ab.hamiltonian) != len(ba.hamiltonian):
         message = (
-            f"{len(ba.hamiltonian)} rows of {ba.grid_step:g} Bohr, {name} has {len(ab.hamiltonian)} of "
-            f"{ab.grid_step:g}"
+            f"{len(ba.hamiltonian)} rows of {ba.grid_step:g} Bohr, {name} has {len(ab.hamiltonian)} of {ab.grid_step:g}"
         )
         yield Defect("error", "grid-mismatch", message, path)
     else:

@@ -6,7 +6,8 @@ Repulsion (``dftb/repulsive/splinerep.F90``, ``polyrep.F90``): exp(-a1 r + a2) +
 per interval, zero from the cutoff on; or sum_i c_i (rcut - r)^i.
 
 Tables (``dftb/slakoeqgrid.F90``, the default method): the polynomial of 7th order through 8 rows, four on either side
-where the table has them, else the first or last eight (also below the first row). Past the last row a polynomial of 5th
+where the table has them, else the first or last eight (also below the first row, where DFTB+ itself reads outside its
+array: no atoms come that close). Past the last row a polynomial of 5th
 order runs to zero over `TAIL` with value, slope and curvature continuous at both ends; value, slope and curvature at
 the last row are those of the polynomial through the last eight rows. DFTB+ takes the latter two by finite differences
 (displacement 1e-5 Bohr); here they are exact, which differs by less than 1e-6 of the last row.

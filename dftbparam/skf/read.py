@@ -263,10 +263,10 @@ def _documentation(lines: list[str]) -> tuple[str, int | None]:
 
 
 def placeholder_rows(file: SKFile) -> NDArray[np.bool_]:
-    """Mask (n,) of the leading rows that hold one number throughout H and one throughout S."""
+    """Mask (n,) of the leading rows that hold one number throughout H and one throughout S; none if all do."""
     ham, over = file.hamiltonian, file.overlap
     constant = np.all(ham == ham[:, :1], axis=1) & np.all(over == over[:, :1], axis=1)
-    first_real = int(np.argmin(constant)) if not constant.all() else len(constant)
+    first_real = 0 if constant.all() else int(np.argmin(constant))
     mask = np.zeros(len(constant), dtype=bool)
     mask[:first_real] = True
     return mask
