@@ -23,7 +23,7 @@ from dftbparam.report import (
     render,
 )
 from dftbparam.score import EosFit, build_card
-from dftbparam.skf import OnSite, SKFile, SplineRepulsion
+from dftbparam.skf import OnSite, SKFile, SplineRepulsion, zero_repulsion
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -60,11 +60,15 @@ def rows(n=12, failed=()):
     ]
 
 
-def skfile(repulsion=True):
+def skfile(repulsion="spline"):
     r = 0.02 * np.arange(1, 400)
     table = np.exp(-r)[:, None] * np.linspace(-1.0, 1.0, 10)
-    spline = SplineRepulsion(np.array([2.0, 4.0]), np.zeros((1, 6)), (1.0, 1.0, 0.0)) if repulsion else None
-    return SKFile(0.02, table, table, OnSite(np.zeros(4), np.zeros(4), np.zeros(4)), repulsion=spline)
+    chosen = {
+        "spline": SplineRepulsion(np.array([2.0, 4.0]), np.zeros((1, 6)), (1.0, 1.0, 0.0)),
+        "zero": zero_repulsion(),
+        "none": None,
+    }[repulsion]
+    return SKFile(0.02, table, table, OnSite(np.zeros(4), np.zeros(4), np.zeros(4)), repulsion=chosen)
 
 
 def test_axes_carry_units():
@@ -155,8 +159,8 @@ def test_a_curve_outside_the_frame_is_named():
 
 def test_empty_plots_say_so():
     assert "no trial" in plot_convergence("Si", rows(3, failed=(0, 1, 2))).axes[0].texts[0].get_text()
-    assert "none" in plot_skf("Si-Si", skfile(repulsion=False)).axes[2].texts[0].get_text()
-    assert "zero everywhere" in plot_skf("Si-Si", skfile()).axes[2].texts[0].get_text()
+    assert "none" in plot_skf("Si-Si", skfile("none")).axes[2].texts[0].get_text()
+    assert "zero everywhere" in plot_skf("Si-Si", skfile("zero")).axes[2].texts[0].get_text()
     v = np.array([1.0, 2.0])
     nothing = plot_energy_volume("x", [Curve("a", v, np.full(2, np.nan))])
     assert "no energies" in nothing.axes[0].texts[0].get_text()
