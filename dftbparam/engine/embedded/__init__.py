@@ -7,6 +7,6 @@ pair_repulsion adds the repulsive potential.
 
 from dftbparam.engine.embedded.neighbours import neighbour_shells
 from dftbparam.engine.embedded.pair_repulsion import repulsive_energy
-from dftbparam.engine.embedded.solver import EmbeddedEngine
+from dftbparam.engine.embedded.solver import EmbeddedEngine, load_tables
 
-__all__ = ["EmbeddedEngine", "neighbour_shells", "repulsive_energy"]
+__all__ = ["EmbeddedEngine", "load_tables", "neighbour_shells", "repulsive_energy"]

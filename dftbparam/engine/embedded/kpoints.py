@@ -1,14 +1,13 @@
-"""Monkhorst-Pack meshes and their reduction by symmetry.
+"""Reduction of k-point meshes by symmetry.
 
-DFTB+'s custom: along a direction with n divisions the fractional coordinates are (i + s)/n, s = 1/2 for even n and 0
-for odd n (which holds Gamma). Time reversal makes -k equal to k always. Of the space group only operations that map the
-mesh to itself may be used; a quantity summed over the reduced mesh is then completed by averaging over the same
-operations, which makes it equal to the sum over the full mesh for any density matrix, converged or not.
+Meshes are those of `dftbparam.engine.kpoints` (DFTB+'s custom). Time reversal makes -k equal to k always. Of the space
+group only operations that map the mesh to itself may be used; a quantity summed over the reduced mesh is then completed
+by averaging over the same operations, which makes it equal to the sum over the full mesh for any density matrix,
+converged or not.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,9 +18,9 @@ import spglib
 from numba import njit
 from numpy.typing import NDArray
 
-from dftbparam.engine.base import Array, Settings
+from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Geometry
-from dftbparam.units import BOHR
+from dftbparam.engine.kpoints import shifts
 
 Ints = NDArray[np.int64]
 
@@ -92,23 +91,11 @@ def identity(n_atoms: int) -> Symmetry:
     return Symmetry(one, np.arange(n_atoms, dtype=np.int64)[None], one.astype(np.float64))
 
 
-def divisions(structure: Geometry, settings: Settings) -> tuple[int, int, int]:
-    """Mesh divisions for a periodic structure."""
-    if settings.kpt_density is None:
-        a, b, c = settings.kpts
-        return int(a), int(b), int(c)
-    lengths = 2.0 * np.pi * np.linalg.norm(np.linalg.inv(structure.cell * BOHR), axis=0)
-    # the small number keeps rounding in a rotated cell from adding a division
-    n = [max(1, math.ceil(settings.kpt_density * length - 1e-8)) for length in lengths]
-    return n[0], n[1], n[2]
-
-
-def mesh(structure: Geometry, settings: Settings) -> Mesh:
-    """Reduced k-points of a structure; Gamma for a molecule."""
+def reduced_mesh(structure: Geometry, size: tuple[int, int, int]) -> Mesh:
+    """Reduced k-points of a structure for a mesh of these divisions; Gamma for a molecule."""
     n_atoms = len(structure.symbols)
     if not structure.periodic:
         return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
-    size = divisions(structure, settings)
     if size == (1, 1, 1) and n_atoms > 1:
         return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
     symmetry = identity(n_atoms) if size == (1, 1, 1) else _symmetry(structure, size)
@@ -184,13 +171,17 @@ def _reciprocal(rotation: Ints) -> Ints:
     return np.rint(np.linalg.inv(rotation)).astype(np.int64).T
 
 
+def _twice_shift(size: tuple[int, int, int]) -> Ints:
+    return np.rint(2.0 * np.array(shifts(size))).astype(np.int64)
+
+
 def _keeps_mesh(rotation: Ints, size: tuple[int, int, int]) -> bool:
     n = np.array(size)
     scaled = _reciprocal(rotation) * n[:, None]
     if (scaled % n[None, :]).any():
         return False
     on_mesh = scaled // n[None, :]
-    twice_shift = (n % 2 == 0).astype(np.int64)
+    twice_shift = _twice_shift(size)
     return not ((on_mesh @ twice_shift - twice_shift) % 2).any()
 
 
@@ -199,10 +190,10 @@ def _reduce(size: tuple[int, int, int], rotations: bytes) -> tuple[Array, Array]
     n = np.array(size, dtype=np.int64)
     matrices = np.frombuffer(rotations, dtype=np.int64).reshape(-1, 3, 3)
     on_mesh = np.array([_reciprocal(m) * n[:, None] // n[None, :] for m in matrices], dtype=np.int64)
-    counts = _orbits(n, np.unique(on_mesh, axis=0))
+    counts = _orbits(n, _twice_shift(size), np.unique(on_mesh, axis=0))
     kept = np.nonzero(counts)[0]
     index = np.stack(np.unravel_index(kept, size), axis=1)
-    points = (index + 0.5 * (n % 2 == 0)) / n
+    points = (index + np.array(shifts(size))) / n
     points = points - np.round(points)
     weights = counts[kept] / counts.sum()
     points.setflags(write=False)
@@ -211,13 +202,13 @@ def _reduce(size: tuple[int, int, int], rotations: bytes) -> tuple[Array, Array]
 
 
 @njit(cache=True)
-def _orbits(n: Ints, matrices: Ints) -> Ints:
-    """Number of mesh points in the orbit of each point, counted at the orbit's lowest index, else 0."""
+def _orbits(n: Ints, shift: Ints, matrices: Ints) -> Ints:
+    """Number of mesh points in the orbit of each point, counted at the orbit's lowest index, else 0.
+
+    ``shift`` is twice the shift of the mesh, so that everything is a whole number.
+    """
     total = n[0] * n[1] * n[2]
     counts = np.zeros(total, dtype=np.int64)
-    shift = np.zeros(3, dtype=np.int64)
-    for c in range(3):
-        shift[c] = 1 if n[c] % 2 == 0 else 0
     twice = np.zeros(3, dtype=np.int64)
     for index in range(total):
         twice[0] = 2 * (index // (n[1] * n[2])) + shift[0]

@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
+from dftbparam.engine.kpoints import is_periodic
 from dftbparam.errors import ParameterError, StructureError
 from dftbparam.units import BOHR
 
@@ -72,13 +73,9 @@ def geometry(atoms: Atoms) -> Geometry:
         bad = int(np.nonzero(~np.isfinite(positions).all(axis=1))[0][0])
         raise StructureError(f"position of atom {bad} is not finite: {positions[bad].tolist()}", atom=bad)
     symbols = symbols_of(atoms)
-    if not atoms.pbc.any():
+    if not is_periodic(atoms):
         zero = np.zeros((len(atoms), 3))
         return Geometry(symbols, positions / BOHR, np.zeros((3, 3)), zero, False)
-    if not atoms.pbc.all():
-        raise StructureError(
-            f"periodic in some directions only (pbc = {atoms.pbc.tolist()}); use all three, with vacuum, or none"
-        )
     if not np.isfinite(cell).all():
         raise StructureError(f"cell is not finite: {cell.tolist()}")
     volume = abs(float(np.linalg.det(cell))) / BOHR**3

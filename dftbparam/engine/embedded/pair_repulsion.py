@@ -20,10 +20,10 @@ Ints = NDArray[np.int64]
 
 def repulsive_energy(tables: SKSet | Path, structures: Sequence[Atoms]) -> Array:
     """Repulsive energy (s,) of each structure in Hartree. Raises `InputError` for a bad structure or missing tables."""
-    from dftbparam.engine.embedded.solver import load
+    from dftbparam.engine.embedded.solver import load_tables
 
     elements = sorted({symbol for atoms in structures for symbol in symbols_of(atoms)})
-    packed = pack(load(tables, elements), elements)
+    packed = pack(load_tables(tables, elements), elements)
     out = np.empty(len(structures))
     for s, atoms in enumerate(structures):
         structure = geometry(atoms)

@@ -21,12 +21,13 @@ from dftbparam.engine.base import Array, Result, Settings
 from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, orbitals, solve
 from dftbparam.engine.embedded.filling import Filling, fill
 from dftbparam.engine.embedded.gamma import gamma_forces, gamma_matrix
-from dftbparam.engine.embedded.kpoints import Mesh, mesh
+from dftbparam.engine.embedded.kpoints import Mesh, reduced_mesh
 from dftbparam.engine.embedded.mixing import AndersonMixer
 from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry, symbols_of
 from dftbparam.engine.embedded.pair_repulsion import collect, forces_and_virial, pair_terms
 from dftbparam.engine.embedded.slater_koster import pair_gradients
 from dftbparam.engine.embedded.tables import PackedTables, pack
+from dftbparam.engine.kpoints import divisions
 from dftbparam.errors import DftbparamError, InputError, ParameterError, ScfNotConverged
 from dftbparam.skf.model import SKSet
 
@@ -69,7 +70,7 @@ class EmbeddedEngine:
         if len(each) != len(structures):
             raise ParameterError(f"{len(each)} settings for {len(structures)} structures; give one, or one each")
         groups = [symbols_of(atoms) for atoms in structures]
-        loaded = load(tables, *groups)
+        loaded = load_tables(tables, *groups)
         elements = sorted({symbol for group in groups for symbol in group})
         packed: dict[tuple[tuple[str, int], ...], PackedTables] = {}
         out: list[Result | DftbparamError] = []
@@ -84,7 +85,7 @@ class EmbeddedEngine:
         return out
 
 
-def load(tables: SKSet | Path, *groups: Iterable[str]) -> SKSet:
+def load_tables(tables: SKSet | Path, *groups: Iterable[str]) -> SKSet:
     """Tables in memory, or the files of a directory that pairs of elements within a group need, as far as they exist.
 
     Raises `InputError` where there is no directory, `FileFormatError` for a malformed file.
@@ -142,7 +143,7 @@ def _compute(tables: PackedTables, atoms: Atoms, settings: Settings) -> Result:
         settings=settings,
         structure=structure,
         basis=basis,
-        mesh=mesh(structure, settings),
+        mesh=reduced_mesh(structure, divisions(atoms, settings)),
         sums=BlochSums(tables, basis, pairs),
         electrons=float(reference.sum()) - settings.charge,
         reference=reference,
