@@ -38,7 +38,7 @@ for candidate in $(if $(PYTHON),"$(PYTHON)",python3 python3.14 python3.13 python
   if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
 done; \
 if [ -z "$$python" ]; then \
-  echo "dftbparam needs Python 3.11 or newer; $(if $(PYTHON),PYTHON=$(PYTHON) is not,found none). Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 2; \
+  echo "dftbparam needs Python 3.11 or newer; $(if $(PYTHON),PYTHON=$(PYTHON) is not,found none). Install one, or name it: make ... PYTHON=/path/to/python3" >&2; exit 2; \
 fi; \
 if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
   echo "$$python cannot make virtual environments: its venv module is not installed (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 2; \
