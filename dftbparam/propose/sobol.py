@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import qmc
 
 from dftbparam.errors import ParameterError
 from dftbparam.propose.base import Array, Mask, check_arrays, generator, make_new
@@ -16,6 +15,9 @@ def sobol_points(first: int, count: int, dimensions: int, seed: int) -> Array:
     """Return the points ``first`` to ``first + count - 1`` of the scrambled sequence of ``seed``, (count, d)."""
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         raise ParameterError(f"a Sobol sequence has 1 to {MAX_DIMENSIONS} dimensions, not {dimensions}")
+    # Imported here, because scipy.stats takes half a second.
+    from scipy.stats import qmc
+
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
     if first:
         sequence.fast_forward(first)

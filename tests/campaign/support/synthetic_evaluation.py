@@ -13,9 +13,9 @@ OPTIMUM = {"r_s": 3.1, "r_p": 5.2, "r_d": 4.0}
 
 
 def bowl(parameters: dict[str, float], context: Any) -> TrialResult:
-    """A curved valley with a region that fails; sleeps for ``context["sleep"]`` seconds where given."""
+    """A curved valley with a region that fails; sleeps for up to twice ``context["sleep"]`` seconds."""
     if context and "sleep" in context:
-        time.sleep(context["sleep"] * (os.getpid() + time.time_ns()) % 3)
+        time.sleep(context["sleep"] * (time.time_ns() // 1000 % 3))
     if parameters["r_s"] < 2.3:
         raise ScfNotConverged("SCC did not converge in 200 iterations", iterations=200, residual=0.3)
     d = {name: parameters[name] - value for name, value in OPTIMUM.items()}
