@@ -180,7 +180,14 @@ class DaskExecutor(_Closing):
         from dftbparam.campaign.worker import EvaluationPlugin
 
         self._plugin = f"dftbparam-{uuid.uuid4().hex}"
-        self._client.register_plugin(EvaluationPlugin(self._plugin, evaluate, context), name=self._plugin)
+        try:
+            self._client.register_plugin(EvaluationPlugin(self._plugin, evaluate, context), name=self._plugin)
+        except Exception as error:
+            raise EngineError(
+                f"the workers cannot take up the evaluation {getattr(evaluate, '__qualname__', evaluate)!r} "
+                f"({type(error).__name__}: {error}); it must be importable by name there, with the same dftbparam",
+                evaluation=str(evaluate),
+            ) from error
 
     def submit(self, index: int, parameters: dict[str, float]) -> None:
         """See `Executor`."""

@@ -32,6 +32,7 @@ from dftbparam.propose import proposer as make_proposer
 from dftbparam.propose.base import SEPARATION
 from dftbparam.space.parameters import SearchSpace
 from dftbparam.store import Run, Trial, TrialStore, differing_settings, settings_hash
+from dftbparam.store.records import plain
 
 POLL_SECONDS: Final = 0.5
 """How often the loop looks up from waiting, to see whether somebody pressed Ctrl-C."""
@@ -287,9 +288,10 @@ class _Loop:
             parameters=self.space.from_unit(x),
             status="failed" if failed else "finished",
             objective=None if failed or result is None or result.objective is None else float(result.objective),
-            metrics={} if result is None else result.metrics,
-            details={} if result is None else result.details,
-            error=outcome.error,
+            # As the store gives them back, so that a resumed run holds the same records as an undisturbed one.
+            metrics={} if result is None else plain(result.metrics),
+            details={} if result is None else plain(result.details),
+            error=plain(outcome.error),
             seconds=outcome.seconds,
             worker=outcome.worker,
             started=outcome.started,

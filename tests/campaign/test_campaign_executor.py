@@ -1,7 +1,9 @@
 """Executors: every evaluation comes back once, typed by how it ended, and nothing is left behind."""
 
 import pickle
+import sys
 import time
+import types
 from collections.abc import Iterator
 
 import psutil
@@ -91,6 +93,14 @@ def test_workers_run_one_thread_each(cluster: DaskExecutor) -> None:
     (outcome,) = gather(cluster, [{"kind": 0.0}]).values()
     assert outcome.result is not None
     assert outcome.result.metrics["threads"] == "1"
+
+
+def test_an_evaluation_that_workers_cannot_import(cluster: DaskExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    here_only = types.ModuleType("here_only")
+    exec("def evaluate(parameters, context): return None", here_only.__dict__)
+    monkeypatch.setitem(sys.modules, "here_only", here_only)
+    with pytest.raises(EngineError, match=r"cannot take up the evaluation 'evaluate' .*here_only.*importable by name"):
+        cluster.start(here_only.evaluate, None)
 
 
 def test_outcomes_survive_pickling() -> None:

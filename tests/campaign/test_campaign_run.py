@@ -79,7 +79,7 @@ def test_what_is_returned_is_what_is_stored(path: Path) -> None:
     outcome = run(path)
     with TrialStore.open(path) as store:
         stored = store.trials("test")
-    assert listed(stored) == listed(outcome.trials)
+    assert stored == outcome.trials
     for trial in stored:
         assert trial.parameters == SPACE.from_unit(trial.x)
         assert (trial.status == "finished") == (trial.objective is not None) == (trial.error is None)
