@@ -72,6 +72,7 @@ class Result:
 
     ``energy`` is the total energy without the entropy term, ``free_energy`` = energy - TS the Mermin free energy,
     which is the energy that forces and stress are derivatives of; ``extrapolated_energy`` is their mean (T -> 0).
+    ``energy`` = ``band_energy`` + ``scc_energy`` + ``repulsive_energy``, the first being Tr(P H0), without SCC shifts.
     ``forces`` (n, 3); ``stress`` (3, 3), symmetric, dE/d(strain)/volume: positive under tension as in ASE (DFTB+
     prints the opposite sign). ``charges`` (n,): net charge per atom in units of |e|, positive where electrons are
     missing. ``eigenvalues`` (n_k, n_bands) with ``kpoints`` (n_k, 3) fractional and ``weights`` (n_k,), sum 1.

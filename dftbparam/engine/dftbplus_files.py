@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import factorial, pi, sqrt
 
 import numpy as np
 from ase import Atoms
+from numpy.polynomial.hermite import hermval
 
 from dftbparam.engine.base import Array, Result, Settings
 from dftbparam.engine.kpoints import divisions, is_periodic, shifts, time_reversed_mesh
@@ -327,32 +329,53 @@ def read_result(results_tag: str, detailed: str, atoms: Atoms, settings: Setting
             )
         return values.reshape(shape)
 
-    free_energy = float(field("mermin_energy", ()))
-    energy = 2.0 * float(field("extrapolated0_energy", ())) - free_energy
-    for name, value in (("mermin", free_energy), ("total", energy)):
+    mermin = float(field("mermin_energy", ()))
+    energy = 2.0 * float(field("extrapolated0_energy", ())) - mermin
+    for name, value in (("mermin", mermin), ("total", energy)):
         if not abs(lines[name] - value) < ENERGY_AGREEMENT * max(1.0, abs(value)):
             raise UnreadableOutput(
                 f"the {name} energy is {lines[name]:.10f} Hartree in detailed.out but {value:.10f} in results.tag"
             )
-    eigenvalues = kpoints = weights = None
-    if settings.eigenvalues:
-        kpoints, weights = time_reversed_mesh(divisions(atoms, settings))
-        bands = tags["eigenvalues"].shape[-1] if "eigenvalues" in tags else 0
-        eigenvalues = field("eigenvalues", (1, len(weights), bands))[0]
+    kpoints, weights = time_reversed_mesh(divisions(atoms, settings))
+    bands = tags["eigenvalues"].shape[-1] if tags.get("eigenvalues", np.zeros(())).ndim else 0
+    eigenvalues = field("eigenvalues", (1, len(weights), bands))[0]
+    fermi_level = float(field("fermi_level", (1,))[0])
+    free_energy = mermin
+    details = {"eigenvalue_sum": lines["band"]}
+    if settings.filling == "methfessel-paxton" and settings.filling_order > 0:
+        free_energy = energy - _methfessel_paxton_entropy(eigenvalues, weights, fermi_level, settings)
+        details["mermin_energy"] = mermin
     return Result(
         energy=energy,
         free_energy=free_energy,
-        band_energy=lines["band"],
+        band_energy=lines["h0"],
         repulsive_energy=lines["repulsive"],
         scc_energy=lines["scc"],
-        fermi_level=float(field("fermi_level", (1,))[0]),
+        fermi_level=fermi_level,
         charges=field("gross_atomic_charges", (n,)),
         forces=field("forces", (n, 3)) if settings.forces else None,
         # DFTB+ prints it positive under compression.
         stress=-field("stress", (3, 3)) if settings.stress and is_periodic(atoms) else None,
-        eigenvalues=eigenvalues,
-        kpoints=kpoints,
-        weights=weights,
+        eigenvalues=eigenvalues if settings.eigenvalues else None,
+        kpoints=kpoints if settings.eigenvalues else None,
+        weights=weights if settings.eigenvalues else None,
         scc_iterations=int(lines["iterations"]) if settings.scc else 0,
-        details={"h0_energy": lines["h0"]},
+        details=details,
     )
+
+
+def _methfessel_paxton_entropy(eigenvalues: Array, weights: Array, fermi_level: float, settings: Settings) -> float:
+    """TS in Hartree: kT sum_k w_k sum_n A_N H_2N(x) exp(-x^2), x = (e - mu) / kT, both spins.
+
+    A_N = (-1)^N / (N! 4^N sqrt(pi)) (Methfessel, Paxton, Phys. Rev. B 40, 3616 (1989)). DFTB+ 25.1 adds up the terms
+    of all orders up to N instead (``dftb/etemp.F90``), and its Mermin energy is then not the energy that its forces
+    and stress are derivatives of: by finite differences of an fcc copper cell, this one is.
+    """
+    order, width = settings.filling_order, settings.temperature * BOLTZMANN
+    if width == 0.0:
+        return 0.0
+    x = (eigenvalues - fermi_level) / width
+    only_last = np.zeros(2 * order + 1)
+    only_last[-1] = (-1.0) ** order / (factorial(order) * 4.0**order * sqrt(pi))
+    terms = hermval(x, only_last) * np.exp(-(x**2))
+    return float(width * (weights @ terms.sum(axis=1)))

@@ -13,7 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from dftbparam.engine.base import Settings
-from dftbparam.errors import ParameterError, StructureError
+from dftbparam.errors import StructureError
 
 _ROUND_OFF = 1e-8
 """Slack in counting divisions, so that rounding in a rotated cell adds none."""
@@ -38,8 +38,6 @@ def divisions(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
 
     Raises
     ------
-    ParameterError
-        A division below 1, or a density that is not positive.
     StructureError
         A cell without volume, or mixed boundary conditions.
     """
@@ -47,11 +45,7 @@ def divisions(atoms: Atoms, settings: Settings) -> tuple[int, int, int]:
         return (1, 1, 1)
     if settings.kpt_density is None:
         n1, n2, n3 = (int(n) for n in settings.kpts)
-        if min(n1, n2, n3) < 1:
-            raise ParameterError(f"kpts = {settings.kpts}: every division must be at least 1")
         return (n1, n2, n3)
-    if not settings.kpt_density > 0.0 or not np.isfinite(settings.kpt_density):
-        raise ParameterError(f"kpt_density = {settings.kpt_density}: must be positive")
     cell = np.array(atoms.cell.array)
     if abs(np.linalg.det(cell)) < 1e-6:
         raise StructureError(f"the cell {cell.tolist()} has no volume")
