@@ -42,6 +42,7 @@ from dftbparam.errors import (
     OverlapError,
     ParameterError,
     ScfNotConverged,
+    StructureError,
     UnreadableOutput,
 )
 from dftbparam.skf.model import SKFile, SKSet, SplineRepulsion
@@ -152,6 +153,7 @@ class DftbPlusEngine:
         """
         per_structure = _settings_list(settings, len(structures))
         source = _Tables(tables)
+        source.load(structures)
         release = self.release()
         root = Path(tempfile.mkdtemp(prefix="dftbparam-", dir=self._root()))
         try:
@@ -233,6 +235,12 @@ class _Tables:
             raise InputError(f"{tables}: no Slater-Koster file (X-Y.skf) here", path=str(tables))
         self._records: dict[tuple[str, str], SKFile] = {}
 
+    def load(self, structures: Sequence[Atoms]) -> None:
+        """Read what the structures need and the folder has: a malformed file concerns the whole call."""
+        groups = [set(atoms.symbols) for atoms in structures] if self._set is None else []
+        for a, b in sorted({(a, b) for group in groups for a in group for b in group} & set(self._found)):
+            self._record(a, b)
+
     def records(
         self, symbols: Sequence[str], settings: Settings
     ) -> tuple[dict[tuple[str, str], SKFile], dict[str, int]]:
@@ -258,7 +266,7 @@ class _Tables:
             homonuclear = files[symbol, symbol]
             l = asked[symbol] if symbol in asked else infer_max_angular(homonuclear)
             if not 0 <= l <= 3:
-                raise ParameterError(f"max_angular of {symbol} is {l}; it must be 0 (s) to 3 (f)", symbol=symbol)
+                raise InputError(f"highest angular momentum of {symbol} is {l}; it must be 0 (s) to 3 (f)")
             if l == 3 and not homonuclear.extended:
                 raise InputError(
                     f"{symbol}-{symbol}: f orbitals need an extended ('@') file, this one is in the simple format",
@@ -315,6 +323,10 @@ def _settings_list(settings: Settings | Sequence[Settings], n: int) -> list[Sett
     out = [settings] * n if isinstance(settings, Settings) else list(settings)
     if len(out) != n:
         raise ParameterError(f"{len(out)} settings for {n} structures: give one, or one for each")
+    for each in out:
+        for symbol, l in (each.max_angular or {}).items():
+            if not 0 <= l <= 3:
+                raise ParameterError(f"max_angular of {symbol} is {l}; it must be 0 (s) to 3 (f)", symbol=symbol)
     return out
 
 
@@ -388,6 +400,8 @@ def _check_exit(code: int, output: str, errors: str) -> None:
             iterations=iterations,
             residual=residual,
         )
+    if re.search(r"Less than 0 electrons|More electrons than basis", said):
+        raise StructureError(f"the charge does not fit the electrons and orbitals; DFTB+ says: {said}")
     if re.search(r"positive\s+definite|potrf", said, re.IGNORECASE):
         raise OverlapError(f"the overlap matrix is not positive definite; DFTB+ says: {said}")
     raise EngineError(f"DFTB+ says: {said}", exit_status=code)

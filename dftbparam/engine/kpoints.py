@@ -1,4 +1,4 @@
-"""Monkhorst-Pack meshes in DFTB+'s custom, shared by all engines.
+"""Monkhorst-Pack meshes in DFTB+'s custom, for all engines; `embedded.kpoints` reduces them by symmetry.
 
 A mesh of n1 x n2 x n3 divisions holds the fractional points k_i = (j + s_i) / n_i, j = 0 ... n_i - 1, with the shift
 s_i = 1/2 for even and 0 for odd n_i (Monkhorst, Pack, Phys. Rev. B 13, 5188 (1976); DFTB+'s ``SupercellFolding``).

@@ -353,6 +353,21 @@ def test_number_of_settings(tmp_path):
         engine.compute(MODEL, [model_crystal()], [Settings(), Settings()])
 
 
+def test_angular_momentum_out_of_range_is_raised(tmp_path):
+    engine = DftbPlusEngine(str(stand_in(tmp_path, "")), scratch=tmp_path / "scratch")
+    with pytest.raises(errors.ParameterError, match="max_angular of Si is 5"):
+        engine.compute(MODEL, [model_crystal()], Settings(max_angular={"Si": 5}))
+
+
+def test_malformed_table_is_raised_with_file_and_line(tmp_path):
+    engine = DftbPlusEngine(str(stand_in(tmp_path, "")), scratch=tmp_path / "scratch")
+    rows = (MODEL / "Si-Si.skf").read_text().splitlines()
+    rows[6] = "0.1 nan"
+    (tmp_path / "Si-Si.skf").write_text("\n".join(rows))
+    with pytest.raises(errors.FileFormatError, match=r"Si-Si\.skf:\d+"):
+        engine.compute(tmp_path, [bulk("Si", "fcc", 4.0)], Settings())
+
+
 def test_missing_tables_are_raised(tmp_path):
     engine = DftbPlusEngine(str(stand_in(tmp_path, "")))
     with pytest.raises(errors.InputError, match="no such directory"):
@@ -529,6 +544,13 @@ def test_real_overlap_failure(engine):
     wrong = SKSet({("Si", "Si"): replace(file, overlap=20.0 * file.overlap)}, tables.max_angular)
     crystal = bulk("Si", "diamond", 5.0)
     assert type(engine.compute(wrong, [crystal], Settings(kpts=(2, 2, 2)))[0]) is errors.OverlapError
+
+
+@pytest.mark.dftbplus
+@pytest.mark.parametrize("charge", [30.0, -30.0])
+def test_charge_that_leaves_no_electrons_or_no_orbitals(engine, charge):
+    error = engine.compute(MODEL, [Atoms("Si")], Settings(charge=charge))[0]
+    assert type(error) is errors.StructureError
 
 
 @pytest.mark.dftbplus
