@@ -23,7 +23,7 @@ from dftbparam.engine.base import Array, Result, Settings
 from dftbparam.engine.embedded.neighbours import Geometry, find_pairs, geometry
 from dftbparam.engine.embedded.pair_repulsion import forces_and_virial
 from dftbparam.engine.kpoints import divisions, time_reversed_mesh
-from dftbparam.errors import DftbparamError, ElementError, ParameterError
+from dftbparam.errors import DftbparamError, ElementError, InputError, ParameterError
 from dftbparam.skf.model import SKSet
 from dftbparam.skf.read import find_files
 from dftbparam.units import BOHR, BOLTZMANN
@@ -62,6 +62,8 @@ class FakeEngine:
             raise ParameterError(f"{len(each)} settings for {len(structures)} structures; give one, or one each")
         pairs = set(tables.files) if isinstance(tables, SKSet) else set(find_files(tables))
         elements = {a for a, b in pairs if a == b}
+        if not elements:
+            raise InputError(f"{tables if isinstance(tables, Path) else 'tables'}: no homonuclear Slater-Koster file")
         out: list[Result | DftbparamError] = []
         for atoms, one in zip(structures, each, strict=True):
             try:

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Pairs
-from dftbparam.engine.embedded.tables import MAX_L, N_POINTS, TAIL, PackedTables
+from dftbparam.engine.embedded.tables import MAX_L, PackedTables
+from dftbparam.skf.evaluate import POINTS, TAIL
 
 Ints = NDArray[np.int64]
 
@@ -97,19 +98,19 @@ _GENERATORS = generators()
 def _weights(t: float, values: Array, slopes: Array, left: Array, right: Array, left1: Array, right1: Array) -> None:
     """Lagrange weights of the nodes 0..7 at t, and their derivatives."""
     left[0], left1[0] = 1.0, 0.0
-    for k in range(N_POINTS - 1):
+    for k in range(POINTS - 1):
         left[k + 1] = left[k] * (t - k)
         left1[k + 1] = left1[k] * (t - k) + left[k]
-    right[N_POINTS - 1], right1[N_POINTS - 1] = 1.0, 0.0
-    for k in range(N_POINTS - 1, 0, -1):
+    right[POINTS - 1], right1[POINTS - 1] = 1.0, 0.0
+    for k in range(POINTS - 1, 0, -1):
         right[k - 1] = right[k] * (t - k)
         right1[k - 1] = right1[k] * (t - k) + right[k]
     denominator = -5040.0  # prod_{m != 0} (0 - m) = -7!
-    for k in range(N_POINTS):
+    for k in range(POINTS):
         values[k] = left[k] * right[k] / denominator
         slopes[k] = (left1[k] * right[k] + left[k] * right1[k]) / denominator
-        if k < N_POINTS - 1:
-            denominator = denominator * (k + 1) / (k + 1 - N_POINTS)
+        if k < POINTS - 1:
+            denominator = denominator * (k + 1) / (k + 1 - POINTS)
 
 
 @njit(cache=True)
@@ -119,8 +120,8 @@ def _interpolate(r: float, tables: _Tables, p: int, scratch: Array, value: Array
     tail, tail_start, columns = tables.tail, tables.tail_offset[p], 2 * tables.n_channels[p]
     cell = int(r / step)
     if cell < rows:
-        top = max(min(rows, cell + 4), N_POINTS)
-        low = top - N_POINTS
+        top = max(min(rows, cell + 4), POINTS)
+        low = top - POINTS
         t = r / step - (low + 1)
         w, w1 = scratch[0], scratch[1]
         _weights(t, w, w1, scratch[2], scratch[3], scratch[4], scratch[5])
@@ -128,7 +129,7 @@ def _interpolate(r: float, tables: _Tables, p: int, scratch: Array, value: Array
         for c in range(columns):
             value[c] = 0.0
             slope[c] = 0.0
-        for k in range(N_POINTS):
+        for k in range(POINTS):
             a, b = w[k], w1[k] / step
             at = base + k * columns
             for c in range(columns):
@@ -242,7 +243,7 @@ def _build(
 ) -> None:
     l_max, n_channels = tables.l_max, tables.n_channels
     n_species = l_max.shape[0]
-    scratch = np.empty((6, N_POINTS))
+    scratch = np.empty((6, POINTS))
     value, slope = np.empty(2 * n_channels.max()), np.empty(2 * n_channels.max())
     cosine, sine = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
     cm, sm = np.empty(4), np.empty(4)
@@ -273,7 +274,7 @@ def _gradients(
 ) -> None:
     l_max, n_channels = tables.l_max, tables.n_channels
     n_species = l_max.shape[0]
-    scratch = np.empty((6, N_POINTS))
+    scratch = np.empty((6, POINTS))
     value, slope = np.empty(2 * n_channels.max()), np.empty(2 * n_channels.max())
     cosine, sine = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
     cm, sm = np.empty(4), np.empty(4)

@@ -17,15 +17,10 @@ from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
 from dftbparam.errors import DftbparamError, ElementError, InputError
-from dftbparam.skf.model import SKFile, SKSet, SplineRepulsion
+from dftbparam.skf.evaluate import POINTS, TAIL
+from dftbparam.skf.model import Repulsion, SKFile, SKSet
 
 Ints = NDArray[np.int64]
-
-N_POINTS: Final = 8
-"""Points of the interpolation polynomial; DFTB+'s choice for uniform grids."""
-
-TAIL: Final = 1.0
-"""Bohr over which a fifth-order polynomial takes the last table value to zero; DFTB+'s ``distFudge``."""
 
 MAX_L: Final = 3
 """Highest angular momentum of the file format (f)."""
@@ -48,8 +43,10 @@ class PackedTables:
         For every pair 3 rows (cubic, quartic, quintic coefficient of the tail) of 2 * n_channels numbers.
     cutoff
         (n_species, n_species): distance from which H and S vanish.
-    repulsion_*
-        Flat repulsive splines and polynomials; see `dftbparam.engine.embedded.pair_repulsion`.
+    repulsion, repulsion_cutoff
+        Repulsion of pair p, and the distance (n_species, n_species) from which it vanishes.
+    problems
+        Why a pair of elements has no table.
     """
 
     species: tuple[str, ...]
@@ -66,9 +63,7 @@ class PackedTables:
     tail: Array
     tail_offset: Ints
     cutoff: Array
-    repulsion_values: Array
-    repulsion_offset: Ints
-    repulsion_intervals: Ints
+    repulsion: tuple[Repulsion | None, ...]
     repulsion_cutoff: Array
     problems: Mapping[tuple[str, str], DftbparamError]
 
@@ -116,12 +111,13 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
     absent = np.arange(4)[None, :] > l_max[:, None]
     occupations = np.where(absent, 0.0, per_l[2])
     problems: dict[tuple[str, str], DftbparamError] = {}
-    values, tails, repulsions = [], [], []
-    sizes = {key: np.zeros(n * n, dtype=np.int64) for key in ("offset", "n_grid", "n_channels", "tail", "rep", "rep_n")}
+    values, tails = [], []
+    repulsion: list[Repulsion | None] = [None] * (n * n)
+    sizes = {key: np.zeros(n * n, dtype=np.int64) for key in ("offset", "n_grid", "n_channels", "tail")}
     step = np.ones(n * n)
     cutoff = np.zeros((n, n))
     repulsion_cutoff = np.zeros((n, n))
-    at, tail_at, rep_at = 0, 0, 0
+    at, tail_at = 0, 0
     for i, a in enumerate(species):
         for j, b in enumerate(species):
             p = i * n + j
@@ -140,11 +136,8 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
             tails.append(tail.ravel())
             at += table.size
             tail_at += tail.size
-            flat, intervals, rep_cutoff = _repulsion(forward if forward.repulsion is not None else backward)
-            sizes["rep"][p], sizes["rep_n"][p] = rep_at, intervals
-            repulsion_cutoff[i, j] = rep_cutoff
-            repulsions.append(flat)
-            rep_at += flat.size
+            repulsion[p] = backward.repulsion if forward.repulsion is None else forward.repulsion
+            repulsion_cutoff[i, j] = getattr(repulsion[p], "cutoff", 0.0)
     return PackedTables(
         species=species,
         l_max=l_max,
@@ -160,9 +153,7 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
         tail=_join(tails),
         tail_offset=sizes["tail"],
         cutoff=cutoff,
-        repulsion_values=_join(repulsions),
-        repulsion_offset=sizes["rep"],
-        repulsion_intervals=sizes["rep_n"],
+        repulsion=tuple(repulsion),
         repulsion_cutoff=repulsion_cutoff,
         problems=problems,
     )
@@ -196,8 +187,8 @@ def _pair_files(tables: SKSet, a: str, b: str) -> tuple[SKFile, SKFile]:
 
 def _pair_table(forward: SKFile, backward: SKFile, pair: tuple[str, str], l_a: int, l_b: int) -> Array:
     rows = len(forward.hamiltonian)
-    if rows < N_POINTS + 1:
-        raise InputError(f"{pair[0]}-{pair[1]}.skf has {rows} rows; interpolation needs at least {N_POINTS + 1}")
+    if rows < POINTS + 1:
+        raise InputError(f"{pair[0]}-{pair[1]}.skf has {rows} rows; interpolation needs at least {POINTS + 1}")
     wanted = channels(l_a, l_b)
     out = np.empty((rows, 2 * len(wanted)))
     for c, (l1, l2, m) in enumerate(wanted):
@@ -217,9 +208,9 @@ def _pair_table(forward: SKFile, backward: SKFile, pair: tuple[str, str], l_a: i
 
 def _end_derivatives() -> tuple[Array, Array]:
     """Weights (8,) of first and second derivative, in grid steps, of the 8-point polynomial at its last point."""
-    nodes = np.arange(N_POINTS, dtype=np.float64) - (N_POINTS - 1)
-    first, second = np.empty(N_POINTS), np.empty(N_POINTS)
-    for k in range(N_POINTS):
+    nodes = np.arange(POINTS, dtype=np.float64) - (POINTS - 1)
+    first, second = np.empty(POINTS), np.empty(POINTS)
+    for k in range(POINTS):
         others = np.delete(nodes, k)
         basis = np.poly(others) / np.prod(nodes[k] - others)
         first[k], second[k] = basis[-2], 2.0 * basis[-3]
@@ -229,7 +220,7 @@ def _end_derivatives() -> tuple[Array, Array]:
 def _tail(table: Array, step: float) -> Array:
     """Coefficients (3, n) of x^3, x^4, x^5 with x = (cutoff - r) / TAIL, matching value, slope and curvature."""
     first, second = _end_derivatives()
-    last = table[-N_POINTS:]
+    last = table[-POINTS:]
     y = last[-1]
     slope = -(first @ last) / step * TAIL  # with respect to x, which runs against r
     curvature = (second @ last) / step**2 * TAIL**2
@@ -240,14 +231,3 @@ def _tail(table: Array, step: float) -> Array:
             6.0 * y - 3.0 * slope + 0.5 * curvature,
         ]
     )
-
-
-def _repulsion(file: SKFile) -> tuple[Array, int, float]:
-    """Flatten a repulsion: (numbers, intervals, cutoff); intervals is -1 for a polynomial, 0 for none."""
-    repulsion = file.repulsion
-    if repulsion is None:
-        return np.zeros(0), 0, 0.0
-    if isinstance(repulsion, SplineRepulsion):
-        flat = np.concatenate([repulsion.exponential, repulsion.knots, repulsion.coefficients.ravel()])
-        return flat.astype(np.float64), len(repulsion.coefficients), repulsion.cutoff
-    return np.asarray(repulsion.coefficients, dtype=np.float64), -1, float(repulsion.cutoff)
