@@ -62,7 +62,9 @@ def hook(event, args):
 import dftbparam
 sys.addaudithook(hook)
 import dftbparam.errors, dftbparam.units, dftbparam.cli, dftbparam.elements, dftbparam.space, dftbparam.reference
-print([name for name in opened if "dftbparam" in name and "__pycache__" not in name])
+import os
+root = os.path.dirname(os.path.abspath(dftbparam.__file__))
+print([name for name in opened if os.path.abspath(name).startswith((root, os.path.dirname(root) + "/references"))])
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
