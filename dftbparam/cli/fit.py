@@ -16,7 +16,7 @@ from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
-    from dftbparam.campaign.fit import FitOutcome, FitRequest
+    from dftbparam.campaign.fit import FitRequest, FitResult
     from dftbparam.score import ReportCard
 
 OURS: Final = "this fit"
@@ -81,13 +81,13 @@ def fit(
     prepare_folder(folder)
     with Reporter(f"fit {symbol}") as reporter:
         outcome = run_fit(request, reporter)
-    if outcome.interrupted:
+    if outcome.result is None:
         complain(f"interrupted after {reporter.done} trials, which are kept; go on with: {_resume_command(folder)}")
         raise typer.Exit(INTERRUPTED)
     note(f"search done: {len(outcome.trials)} trials; writing {folder}")
-    cards = cards_of(outcome)
-    write_outcome(folder, request, outcome)
-    _show(symbol, folder, cards, outcome, json)
+    cards = cards_of(outcome.result)
+    write_outcome(folder, request, outcome.result, outcome.trial_rows)
+    _show(symbol, folder, cards, json)
 
 
 def _request(**given: Any) -> FitRequest:
@@ -112,7 +112,7 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["dftbparam", *words, "--resume"])
 
 
-def cards_of(outcome: FitOutcome) -> dict[str, ReportCard]:
+def cards_of(outcome: FitResult) -> dict[str, ReportCard]:
     """Report cards by name: this fit's, then the published one where there is one."""
     cards = {OURS: outcome.card}
     if outcome.published is not None:
@@ -120,7 +120,7 @@ def cards_of(outcome: FitOutcome) -> dict[str, ReportCard]:
     return cards
 
 
-def write_outcome(folder: Path, request: FitRequest, outcome: FitOutcome) -> None:
+def write_outcome(folder: Path, request: FitRequest, outcome: FitResult, rows: list[dict[str, Any]]) -> None:
     """Draw the plots and write the folder."""
     from dftbparam.publish import write_run_folder
     from dftbparam.reference import load_dataset
@@ -140,7 +140,7 @@ def write_outcome(folder: Path, request: FitRequest, outcome: FitOutcome) -> Non
     curves = card_curves(data.crystals_of(symbol), cards, reference_label=f"DFT ({data.functional})")
     plots = {
         "energy-volume.png": render(plot_crystals(f"{symbol}: E(V) against DFT", curves)),
-        "convergence.png": render(plot_convergence(f"{symbol}: search", outcome.trial_rows)),
+        "convergence.png": render(plot_convergence(f"{symbol}: search", rows)),
         "atom.png": render(
             plot_atom(f"{symbol}: confined and free atom", *atom_curves(outcome.parameters.element(symbol)))
         ),
@@ -156,7 +156,7 @@ def write_outcome(folder: Path, request: FitRequest, outcome: FitOutcome) -> Non
             "symbol": symbol,
             "cards": {name: c.model_dump(mode="json") for name, c in cards.items()},
         },
-        trials=outcome.trial_rows,
+        trials=rows,
         plots=plots,
         command=shlex.join(["dftbparam", *sys.argv[1:]]),
         settings=request.model_dump(mode="json", exclude={"out"}),
@@ -166,7 +166,7 @@ def write_outcome(folder: Path, request: FitRequest, outcome: FitOutcome) -> Non
     )
 
 
-def _show(symbol: str, folder: Path, cards: dict[str, ReportCard], outcome: FitOutcome, json: str | None) -> None:
+def _show(symbol: str, folder: Path, cards: dict[str, ReportCard], json: str | None) -> None:
     if json != "-":
         columns = [column for column in CRYSTAL_COLUMNS if column.key != "symbol"]
         show_table(f"{symbol}, crystal by crystal", columns, crystal_rows(cards))

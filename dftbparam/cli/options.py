@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dftbparam.engine.base import Engine
+    pass
 
 
 class EngineName(StrEnum):
@@ -29,14 +29,3 @@ ReferencesOption = Annotated[
 ]
 
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="What computes energies.")]
-
-
-def make_engine(name: EngineName) -> Engine:
-    """Return the engine; `EngineMissing` says how to install one that is not there."""
-    if name is EngineName.dftbplus:
-        from dftbparam.engine.dftbplus import DftbPlusEngine
-
-        return DftbPlusEngine()
-    from dftbparam.engine.embedded import EmbeddedEngine
-
-    return EmbeddedEngine()

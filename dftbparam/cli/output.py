@@ -52,7 +52,9 @@ def err() -> Console:
 
 def _console(stream: Any) -> Console:
     terminal = stream.isatty()
-    return Console(file=stream, width=None if terminal else PIPE_WIDTH, highlight=False, soft_wrap=not terminal)
+    return Console(
+        file=stream, width=None if terminal else PIPE_WIDTH, highlight=False, emoji=False, soft_wrap=not terminal
+    )
 
 
 def note(text: str) -> None:

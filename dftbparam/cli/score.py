@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
-from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, make_engine
+from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
 from dftbparam.cli.output import STDOUT, JsonOption, show_json, show_table
 from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
@@ -33,6 +33,7 @@ def score(
     """
     from dftbparam.campaign.scoring import score_tables
     from dftbparam.elements import element
+    from dftbparam.engine.factory import make_engine
     from dftbparam.reference import DEFAULT_DATASET, load_dataset
     from dftbparam.skf import read_set
 
@@ -47,7 +48,7 @@ def score(
     folders = {"this set": folder} if against is None else {str(folder): folder, str(against): against}
     if len(folders) < 1 + (against is not None):
         raise ParameterError(f"--against {against} is the set itself; name another one")
-    solver = make_engine(engine)
+    solver = make_engine(engine.value)
     # Read before anything is computed: a malformed file of the last element shows at once.
     tables = {name: {symbol: read_set(path, [symbol]) for symbol in symbols} for name, path in folders.items()}
     value: dict[str, Any] = {

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 import dftbparam
@@ -103,3 +106,13 @@ def test_markup_in_a_message_is_not_interpreted(refused):
 def test_commands_are_plain_functions():
     # So that everything the command line does can be called from Python, too.
     assert callable(references.show)
+
+
+def test_numerical_libraries_get_one_thread_unless_told_otherwise():
+    code = (
+        "import os, sys; sys.argv = ['dftbparam', '--version']; os.environ.pop('OMP_NUM_THREADS', None); "
+        "os.environ['MKL_NUM_THREADS'] = '3'; from dftbparam.cli import main; import atexit; "
+        "atexit.register(lambda: print(os.environ['OMP_NUM_THREADS'], os.environ['MKL_NUM_THREADS'])); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[1:] == ["1 3"]

@@ -1,0 +1,105 @@
+"""``dftbparam score``: the report card of a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from dftbparam.skf import write_skf
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Published PTBP parameters of Si and Ti, built by us, in one folder each way round."""
+    from dftbparam.slako.build import build_tables
+    from dftbparam.space import load_parameter_set
+
+    folder = tmp_path_factory.mktemp("ptbp")
+    for (a, b), file in build_tables(load_parameter_set("ptbp"), ["Si", "Ti"]).files.items():
+        write_skf(folder / f"{a}-{b}.skf", file)
+    return folder
+
+
+def test_a_sound_set_is_exit_0(run, built):
+    result = run("score", built, "Si", "--json", "si.json")
+    assert result.exit_code == 0, result.output
+    assert "diamond" in result.stdout
+    assert "mean |ΔV|, %" in result.stdout
+
+
+def test_the_json_is_the_card(run, built):
+    result = run("score", built, "Si", "--json", "-")
+    value = json.loads(result.stdout)
+    card = value["elements"]["Si"]["this set"]
+    crystals = {c["prototype"]: c for c in card["crystals"]}
+    # Published PTBP with DFTB+: diamond +1.1 %, fcc +25 % (measured independently); ours within a percentage point.
+    assert crystals["diamond"]["dV"] == pytest.approx(1.1, abs=1.0)
+    assert crystals["fcc"]["dV"] == pytest.approx(25.0, abs=1.0)
+    assert card["sound"] is True
+    assert value["dataset"] == "acwf-unaries-pbe"
+
+
+def test_an_unsound_set_is_exit_1(run, built):
+    result = run("score", built, "Ti", "Si")
+    assert result.exit_code == 1
+    assert "deeper by" in result.stdout
+
+
+def test_two_sets_side_by_side(run, built, tmp_path):
+    shutil.copytree(built, tmp_path / "copy")
+    result = run("score", built, "Si", "--against", "copy", "--json", "-")
+    cards = json.loads(result.stdout)["elements"]["Si"]
+    assert list(cards) == [str(built), "copy"]
+    first, second = cards.values()
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nowhere", "Si"), "nowhere: no such directory"),
+        (("SET", "Sj"), "unknown element 'Sj'"),
+        (("SET", "Cu"), "missing Cu-Cu.skf"),
+        (("SET", "Si", "Si"), "named twice: Si"),
+        (("SET", "Si", "--references", "nothing"), "neither a reference set nor a folder"),
+        (("SET", "Si", "--against", "nowhere"), "nowhere: no such directory"),
+        (("SET", "Si", "--against", "SET"), "is the set itself"),
+    ],
+)
+def test_bad_input(refused, built, words, message):
+    assert message in refused("score", *(built if word == "SET" else word for word in words))
+
+
+def test_a_malformed_file_is_named_with_its_line(refused, built, tmp_path):
+    broken = shutil.copytree(built, tmp_path / "broken")
+    lines = (broken / "Si-Si.skf").read_text().splitlines()
+    lines[99] = "0.1 0.2 oops"
+    (broken / "Si-Si.skf").write_text("\n".join(lines) + "\n")
+    assert "Si-Si.skf:100: " in refused("score", broken, "Si")
+
+
+def test_a_missing_engine_is_exit_3(run, built, monkeypatch):
+    monkeypatch.setenv("DFTBPLUS_COMMAND", "no-such-program-dftb+")
+    result = run("score", built, "Si", "--engine", "dftb+")
+    assert result.exit_code == 3
+    assert "conda install" in result.stderr
+
+
+def test_an_unknown_engine_is_bad_usage(run, built):
+    assert run("score", built, "Si", "--engine", "vasp").exit_code == 2
+
+
+@pytest.mark.dftbplus
+@pytest.mark.slow
+def test_dftbplus_gives_the_same_card(run, built):
+    if shutil.which("dftb+") is None:
+        pytest.skip("dftb+ is not on the PATH")
+    cards = []
+    for engine in ("embedded", "dftb+"):
+        result = run("score", built, "Si", "--engine", engine, "--json", "-")
+        cards.append(json.loads(result.stdout)["elements"]["Si"]["this set"])
+    for ours, theirs in zip(cards[0]["crystals"], cards[1]["crystals"], strict=True):
+        assert ours["dV"] == pytest.approx(theirs["dV"], abs=0.01)
+        assert ours["dB"] == pytest.approx(theirs["dB"], abs=0.1)
