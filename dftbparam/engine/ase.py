@@ -10,11 +10,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from dftbparam.engine.base import Array, Engine, Result, Settings
+from dftbparam.engine.factory import make_engine
 from dftbparam.errors import DftbparamError, ParameterError, StructureError
 from dftbparam.skf.model import SKSet
 from dftbparam.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
-
-ENGINES: Final = ("embedded", "dftb+")
 
 PROPERTIES: Final = ["energy", "free_energy", "forces", "stress", "charges"]
 
@@ -84,7 +83,7 @@ class DftbCalculator(Calculator):
             raise ParameterError(f"unknown setting: {error}; see dftbparam.engine.base.Settings") from None
         self._tables = skf_dir if isinstance(skf_dir, SKSet) else Path(skf_dir)
         self._loaded: tuple[frozenset[str], SKSet] | None = None
-        self.engine = _make_engine(engine)
+        self.engine = make_engine(engine)
         self.result: Result | None = None
 
     def calculate(
@@ -162,17 +161,3 @@ class DftbCalculator(Calculator):
         if self._loaded is None or not elements <= self._loaded[0]:
             self._loaded = (elements, load_tables(self._tables, sorted(elements)))
         return self._loaded[1]
-
-
-def _make_engine(engine: str | Engine) -> Engine:
-    if not isinstance(engine, str):
-        return engine
-    if engine == "embedded":
-        from dftbparam.engine.embedded import EmbeddedEngine
-
-        return EmbeddedEngine()
-    if engine == "dftb+":
-        from dftbparam.engine.dftbplus import DftbPlusEngine
-
-        return DftbPlusEngine()
-    raise ParameterError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}, or an Engine")

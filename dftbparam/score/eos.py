@@ -82,6 +82,16 @@ class EosFitter:
         self._inverse = np.linalg.pinv(self._basis)
         self._shape = v.shape
 
+    def rows(self, index: NDArray[np.intp]) -> EosFitter:
+        """Return the fitter of some rows (k,) of volumes (m, n), without computing a pseudo-inverse again."""
+        if len(self._shape) != 2:
+            raise InputError("only a fitter of several rows of volumes has rows to choose from")
+        part = object.__new__(EosFitter)
+        part._low, part._high, part._unit = self._low[index], self._high[index], self._unit[index]
+        part._basis, part._inverse = self._basis[index], self._inverse[index]
+        part._shape = (len(index), self._shape[1])
+        return part
+
     def fit(self, energies: ArrayLike) -> EosFits:
         """Fit curves; ``energies`` is (..., n) or (..., m, n) and the result (...) or (..., m).
 

@@ -1,0 +1,1 @@
+"""Confined atoms, two-centre integrals, and the Slater-Koster tables made of them."""

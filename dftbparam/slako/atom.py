@@ -22,7 +22,7 @@ from dftbparam.errors import AtomError, ParameterError
 from dftbparam.slako import radial
 from dftbparam.slako.radial import RadialGrid
 from dftbparam.slako.xc import check_functional, derivatives
-from dftbparam.space import Confinement, ElementParameters
+from dftbparam.space import Confinement
 from dftbparam.units import SPEED_OF_LIGHT
 
 Array = NDArray[np.float64]
@@ -59,8 +59,8 @@ class AtomRun:
     """One converged run of an atom in one potential.
 
     ``shells`` maps "nl" to (energy, P (n,), Q (n,)); ``potential`` (n,) is the effective potential that contains the
-    confinement, ``screening`` (n,) the same without it; ``density`` (3, n) the electron density and its first two radial derivatives; ``electrostatic`` (n,)
-    is nuclear plus Hartree potential.
+    confinement, ``screening`` (n,) the same without it; ``density`` (3, n) the electron density and its first two
+    radial derivatives; ``electrostatic`` (n,) is nuclear plus Hartree potential.
     """
 
     symbol: str

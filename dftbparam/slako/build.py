@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from dftbparam.elements import element
 from dftbparam.errors import ParameterError
 from dftbparam.repulsion.forms import get_form
 from dftbparam.repulsion.spline import to_spline
-from dftbparam.elements import element
 from dftbparam.skf.model import EXTENDED_COLUMNS, SIMPLE_COLUMNS, OnSite, Repulsion, SKFile, SKSet, SplineRepulsion
 from dftbparam.slako.pseudoatom import PseudoAtom, solve_pseudo_atom
 from dftbparam.slako.twocentre import two_centre_integrals

@@ -180,7 +180,7 @@ def solve_shell(r, weights, v, l, nodes, guess, z, half_alpha2, h, p, q):  # typ
     energy = guess
     if energy <= low:
         energy = low + 0.05 * abs(low)
-    for iteration in range(300):
+    for _ in range(300):
         # Outermost classical turning point, kept away from the ends.
         match = -1
         for i in range(n - 1, -1, -1):

@@ -82,9 +82,7 @@ class RadialTables:
 
 def channels(angular1: tuple[int, ...], angular2: tuple[int, ...]) -> list[tuple[int, int, int]]:
     """Return (shell index 1, shell index 2, m) of every integral between two atoms."""
-    return [
-        (i, j, m) for i, l1 in enumerate(angular1) for j, l2 in enumerate(angular2) for m in range(min(l1, l2) + 1)
-    ]
+    return [(i, j, m) for i, l1 in enumerate(angular1) for j, l2 in enumerate(angular2) for m in range(min(l1, l2) + 1)]
 
 
 @njit(cache=True)
@@ -133,7 +131,23 @@ def _lookup(coefficients, root_step, reach, r, values):  # type: ignore[no-untyp
 
 @njit(cache=True)
 def integrate(  # type: ignore[no-untyped-def]
-    distances, coef1, ang1, reach1, coef2, ang2, reach2, chan, root_step, x_mu, w_mu, x_nu, w_nu, density, gga, same, out
+    distances,
+    coef1,
+    ang1,
+    reach1,
+    coef2,
+    ang2,
+    reach2,
+    chan,
+    root_step,
+    x_mu,
+    w_mu,
+    x_nu,
+    w_nu,
+    density,
+    gga,
+    same,
+    out,
 ):
     """Fill ``out`` (n_R, 2, n_channels) with H and S for every distance.
 
@@ -170,9 +184,7 @@ def integrate(  # type: ignore[no-untyped-def]
                 if r1 > reach1 or r2 > reach2:
                     if not same or r1 > reach or r2 > reach:
                         continue
-                weight = (
-                    0.25 * mu_max * np.pi * w_mu[i] * w_nu[j] * half**3 * (sh * sh + sn * sn) * sh * sn
-                )
+                weight = 0.25 * mu_max * np.pi * w_mu[i] * w_nu[j] * half**3 * (sh * sh + sn * sn) * sh * sn
                 rho = half * sh * sn
                 c1 = half * (xi * co2 - sh2) / r1
                 c2 = half * (sh2 - xi * si2) / r2

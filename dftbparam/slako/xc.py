@@ -1,6 +1,6 @@
 r"""Exchange-correlation, compiled, for closed-shell densities: LDA (Slater + PW92) and PBE.
 
-Notation: n density (electrons/Bohr^3), sigma = \|grad n\|^2, f = n eps_xc(n, sigma) the energy density (Hartree/Bohr^3),
+Notation: n density (1/Bohr^3), sigma = \|grad n\|^2, f = n eps_xc(n, sigma) the energy density (Hartree/Bohr^3),
 subscripts are partial derivatives. The potential at a point of a density with Laplacian lap and
 g = grad(sigma) . grad(n) is::
 

@@ -78,9 +78,7 @@ def test_box_states_of_a_free_particle():
     p, q = np.empty_like(grid.r), np.empty_like(grid.r)
     first_zeros = (np.pi, 4.493409458, 5.763459197)  # of the spherical Bessel functions j_l
     for l, zero in enumerate(first_zeros):
-        energy, ok = solve_shell(
-            grid.r, grid.weights, np.zeros_like(grid.r), l, 0, 0.1, 1e-9, 0.0, grid.step, p, q
-        )
+        energy, ok = solve_shell(grid.r, grid.weights, np.zeros_like(grid.r), l, 0, 0.1, 1e-9, 0.0, grid.step, p, q)
         assert ok
         assert energy == pytest.approx(0.5 * (zero / 10.0) ** 2, rel=1e-5)
 

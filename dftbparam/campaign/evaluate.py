@@ -1,0 +1,154 @@
+"""One evaluation: confinement parameters in, objective out. Pure; what a Dask worker runs."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from dftbparam.campaign.repulsion_fit import RepulsionSearch
+from dftbparam.campaign.result import TrialResult
+from dftbparam.campaign.scoring import SCAN, energy_curves, scan_volumes
+from dftbparam.elements import element
+from dftbparam.engine.factory import make_engine
+from dftbparam.errors import CalculationError
+from dftbparam.reference import CrystalReference
+from dftbparam.score.objective import Measures, Objective, Weights
+from dftbparam.slako.build import build_tables
+from dftbparam.slako.pseudoatom import free_atom
+from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters
+from dftbparam.space.element_space import element_parameters
+
+MAX_FAILED: Final = 0.25
+"""Share of the structures that may fail (all of them at the compressed end, in practice) before the trial does."""
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What evaluations of one element share; a few kilobytes, shipped once per worker.
+
+    ``form`` names the repulsion; ``engine`` is ``embedded`` or ``dftb+``.
+    """
+
+    symbol: str
+    references: tuple[CrystalReference, ...]
+    form: str = "convex-cubic"
+    engine: str = "embedded"
+    functional: str = "PBE"
+    superposition: str = "density"
+    weights: Weights = field(default_factory=Weights)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, as JSON."""
+        return {
+            "symbol": self.symbol,
+            "repulsion": self.form,
+            "engine": self.engine,
+            "functional": self.functional,
+            "superposition": self.superposition,
+            "weights": asdict(self.weights),
+            "references": [reference.model_dump(mode="json") for reference in self.references],
+            "scan": list(SCAN),
+        }
+
+
+_SEARCHES: OrderedDict[FitContext, RepulsionSearch] = OrderedDict()
+"""Neighbour lists per context: the same for every trial of a campaign, and a second's work to make."""
+
+
+def repulsion_search(context: FitContext) -> RepulsionSearch:
+    """Return the inner search of a context, made once per process."""
+    if context not in _SEARCHES:
+        objective = Objective(context.references, SCAN, context.weights)
+        _SEARCHES[context] = RepulsionSearch(context.symbol, context.form, context.references, objective)
+        while len(_SEARCHES) > 16:
+            _SEARCHES.popitem(last=False)
+    return _SEARCHES[context]
+
+
+def parameters_of(
+    context: FitContext, values: Mapping[str, float], repulsion: RepulsionParameters | None = None
+) -> ElementParameters:
+    """Return the record that a point of the search space stands for."""
+    atom = element(context.symbol)
+    free = free_atom(atom.symbol, atom.configuration_text, atom.valence, context.functional)
+    return element_parameters(context.symbol, values, repulsion, free.levels)
+
+
+def parameter_set(context: FitContext, record: ElementParameters, name: str, **more: Any) -> ParameterSet:
+    """Return a set of this one element, with the context's functional and superposition."""
+    return ParameterSet.model_validate(
+        {
+            "name": name,
+            "functional": context.functional,
+            "superposition": context.superposition,
+            "elements": {context.symbol: record},
+            **more,
+        }
+    )
+
+
+def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
+    """Build tables, compute electronic energies, fit the repulsion, and take the objective.
+
+    Raises
+    ------
+    CalculationError
+        The atom did not converge, or too many structures have no energy (an overlap that is not positive definite
+        under compression, say).
+    """
+    tables = build_tables(
+        parameter_set(context, parameters_of(context, values), "trial"), [context.symbol], repulsion=False
+    )
+    search = repulsion_search(context)
+    curves, errors = energy_curves(
+        tables, context.references, make_engine(context.engine), scan_volumes(context.references), repulsion=False
+    )
+    electronic = np.array([curves[reference.prototype][1] for reference in context.references])
+    if np.isnan(electronic).sum() > MAX_FAILED * electronic.size:
+        raise CalculationError(
+            f"{len(errors)} of {electronic.size} structures have no energy; the first: {errors[0]}",
+            failed=len(errors),
+            first=type(errors[0]).__name__,
+        )
+    fitted = search.fit(electronic)
+    measures = search.objective.measure(electronic + fitted.energies)
+    return TrialResult(
+        objective=fitted.objective,
+        metrics=_metrics(measures, len(errors)),
+        details={
+            "repulsion": fitted.parameters.model_dump(mode="json"),
+            "crystals": {
+                reference.prototype: {
+                    "dV": _number(measures.dV[i]),
+                    "dB": _number(measures.dB[i]),
+                    "dE": _number(measures.dE[i]),
+                    "unsound": float(measures.unsound[i]),
+                }
+                for i, reference in enumerate(context.references)
+            },
+        },
+    )
+
+
+def _metrics(measures: Measures, failed: int) -> dict[str, Any]:
+    others = np.arange(len(measures.dE)) != measures.stable
+    return {
+        "mean_abs_dV": _mean(measures.dV),
+        "mean_abs_dB": _mean(measures.dB),
+        "mean_abs_dE": _mean(measures.dE[others]),
+        "sound": bool((measures.unsound == 0.0).all()),
+        "failed_structures": failed,
+    }
+
+
+def _mean(values: Any) -> float | None:
+    finite = np.abs(values[np.isfinite(values)])
+    return float(finite.mean()) if len(finite) else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

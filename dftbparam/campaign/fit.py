@@ -1,0 +1,199 @@
+"""Fit one element: from a request to a parameter set with its report card. What ``dftbparam fit`` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dftbparam.campaign.evaluate import FitContext, evaluate, parameter_set, parameters_of
+from dftbparam.campaign.executor import executor
+from dftbparam.campaign.run import Progress, run_campaign
+from dftbparam.campaign.scoring import score_tables
+from dftbparam.elements import element
+from dftbparam.engine.factory import make_engine
+from dftbparam.errors import CalculationError, ParameterError
+from dftbparam.propose import proposer_names
+from dftbparam.reference import DEFAULT_DATASET, Dataset, load_dataset
+from dftbparam.repulsion.forms import get_form
+from dftbparam.score import ReportCard
+from dftbparam.skf import SKSet
+from dftbparam.slako.build import build_tables
+from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
+from dftbparam.space.element_space import default_point, element_space
+from dftbparam.store import Trial, TrialStore
+
+STORE_NAME: Final = "trials.sqlite"
+"""Name of the trial store in a run's folder."""
+
+RUN_ID: Final = "fit"
+"""Name of the only run in the store of a single fit."""
+
+PUBLISHED: Final = "ptbp"
+"""The published set that every fit is compared with."""
+
+
+class FitRequest(BaseModel):
+    """What to fit and how. Validated at construction.
+
+    Attributes
+    ----------
+    references
+        Name of a reference set, or a folder in the same layout.
+    workers
+        Local worker processes; 0 evaluates in this process. Ignored with ``scheduler``.
+    repulsion
+        Name of a form of `dftbparam.repulsion.forms`.
+    power, shift
+        Whether the confinement power, and the on-site shift of the polarisation shell, are searched.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: str
+    references: str = DEFAULT_DATASET
+    engine: Literal["embedded", "dftb+"] = "embedded"
+    sampler: str = "skopt"
+    evaluations: int = Field(default=160, ge=1)
+    workers: int = Field(default=2, ge=0)
+    scheduler: str | None = None
+    seed: int = Field(default=0, ge=0)
+    out: Path
+    resume: bool = False
+    repulsion: str = "convex-cubic"
+    power: bool = True
+    shift: bool = True
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        if name not in proposer_names():
+            raise ValueError(f"no sampler {name!r}; there are: {', '.join(proposer_names())}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        element(self.symbol)
+        get_form(self.repulsion)
+        return self
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit that ran to its end found.
+
+    ``best`` is the trial chosen, ``tables`` its Slater-Koster files with repulsion; ``card`` and ``published`` (None
+    where PTBP lacks the element) are report cards by the same engine on the same crystals.
+    """
+
+    best: Trial
+    parameters: ParameterSet
+    tables: SKSet
+    card: ReportCard
+    published: ReportCard | None
+    engine_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class FitOutcome:
+    """How a fit ended: its trials, the same as flat rows, and the result, None after an interruption."""
+
+    trials: list[Trial]
+    trial_rows: list[dict[str, Any]]
+    result: FitResult | None = None
+
+
+def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None = None) -> FitOutcome:
+    """Fit an element.
+
+    Every finished trial is in ``request.out / trials.sqlite`` before the next is asked for; with ``resume`` a run goes
+    on where it stopped, and ends with the same list of trials as an undisturbed one.
+
+    Raises
+    ------
+    InputError
+        Unknown element or references, an unusable folder, an existing run without ``resume``, other settings than
+        the run was begun with.
+    EngineError
+        The engine or the scheduler is missing.
+    CalculationError
+        No trial succeeded.
+    """
+    data = load_dataset(request.references)
+    context = FitContext(
+        symbol=request.symbol,
+        references=tuple(data.crystals_of(request.symbol)),
+        form=request.repulsion,
+        engine=request.engine,
+        functional=_functional(data),
+    )
+    engine = make_engine(request.engine)
+    versions = engine.versions()
+    space = element_space(request.symbol, power=request.power, shift=request.shift)
+    with TrialStore.open(request.out / STORE_NAME) as store:
+        outcome = run_campaign(
+            space,
+            evaluate,
+            context,
+            store=store,
+            run_id=RUN_ID,
+            proposer=request.sampler,
+            seed=request.seed,
+            evaluations=request.evaluations,
+            starting_points=[default_point(request.symbol, space)],
+            settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
+            executor=executor(request.workers, scheduler=request.scheduler),
+            resume=request.resume,
+            on_progress=on_progress,
+        )
+        rows = store.rows(RUN_ID)
+    if outcome.interrupted:
+        return FitOutcome(outcome.trials, rows)
+    if outcome.best is None:
+        kinds = ", ".join(f"{n} {name}" for name, n in outcome.failures.items())
+        raise CalculationError(f"{request.symbol}: none of {len(outcome.trials)} trials succeeded ({kinds})")
+    repulsion = RepulsionParameters.model_validate(outcome.best.details["repulsion"])
+    record = parameters_of(context, outcome.best.parameters, repulsion)
+    parameters = parameter_set(
+        context,
+        record,
+        f"dftbparam-{request.symbol}",
+        source=f"dftbparam fit {request.symbol} --seed {request.seed}",
+        provenance={
+            "trial": outcome.best.index,
+            "objective": outcome.best.objective,
+            "dataset": data.name,
+            "dataset_checksum": data.checksum,
+            "engine_versions": versions,
+        },
+    )
+    tables = build_tables(parameters, [request.symbol])
+    result = FitResult(
+        best=outcome.best,
+        parameters=parameters,
+        tables=tables,
+        card=score_tables(tables, request.symbol, data, engine),
+        published=published_card(request.symbol, data, engine.name),
+        engine_versions=versions,
+    )
+    return FitOutcome(outcome.trials, rows, result)
+
+
+def published_card(symbol: str, data: Dataset, engine: str) -> ReportCard | None:
+    """Return the card of the published PTBP parameters, built and scored here; None where PTBP lacks the element."""
+    ptbp = load_parameter_set(PUBLISHED)
+    if symbol not in ptbp.elements:
+        return None
+    return score_tables(build_tables(ptbp, [symbol]), symbol, data, make_engine(engine))
+
+
+def _functional(data: Dataset) -> str:
+    if data.functional not in ("LDA", "PBE"):
+        raise ParameterError(
+            f"reference set {data.name!r} is {data.functional}; tables are made with LDA or PBE",
+            functional=data.functional,
+        )
+    return data.functional

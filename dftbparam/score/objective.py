@@ -1,0 +1,155 @@
+r"""The training objective: the report card's residuals, weighted into one number.
+
+Notation: per crystal c of an element dV and dB are the errors of V0 and B0 in percent, dE the error of its energy above
+the crystal that is most stable in the reference (eV/atom); <.> is the mean over crystals (dE: over the others)::
+
+    J = sqrt( (<|dV|> / 3 %)^2 + (<|dB|> / 20 %)^2 + (<|dE|> / 0.1 eV)^2 ) + 3 sum_c u_c
+
+where u_c measures how unsound crystal c is: 0 where its minimum is the lowest point from 0.6 to 1.6 of the reference
+volume, 1/3 plus the depth of the deeper well in eV (at most 2) where not, and 5/3 plus how far the curve falls where
+there is no minimum at all. The three figures enter as root of squares, so that one is not bought with another. The
+denominators are the errors one may live with; about a quarter of those of published PTBP.
+
+Errors of single crystals are cut (dV at 60 %, dB at 400 %, dE at 2 eV): beyond, a number says no more than "wrong".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dftbparam.errors import InputError
+from dftbparam.reference import CrystalReference
+from dftbparam.score.eos import EosFitter
+from dftbparam.score.soundness import OWN_WELL, TOLERANCE
+
+Array = NDArray[np.float64]
+
+WINDOW: Final = 7
+"""Points of the scan, around the lowest of a well, through which the equation of state is fitted."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The errors that count as one, and the price of an unsound curve; see the module."""
+
+    volume: float = 3.0
+    bulk_modulus: float = 20.0
+    phase_energy: float = 0.1
+    unsound: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (np.isfinite(value) and value > 0.0):
+                raise InputError(f"weight {name} = {value} must be positive; leave a figure out with a large number")
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What an objective is made of; arrays (m,) in the order of the crystals, NaN where there is no minimum.
+
+    ``unsound`` is u of the module, 0 for a sound curve.
+    """
+
+    dV: Array
+    dB: Array
+    dE: Array
+    unsound: Array
+    stable: int
+
+
+class Objective:
+    """The objective of one element for curves on fixed volumes; made once, called ten thousand times.
+
+    Parameters
+    ----------
+    references
+        The crystals.
+    relative_volumes
+        (n,), increasing, in units of each crystal's reference volume; from 0.6 or less to 1.6 or more.
+    weights
+        See `Weights`.
+    """
+
+    def __init__(
+        self, references: Sequence[CrystalReference], relative_volumes: ArrayLike, weights: Weights | None = None
+    ) -> None:
+        x = np.asarray(relative_volumes, dtype=np.float64)
+        if x.ndim != 1 or len(x) < WINDOW + 2 or not np.all(np.diff(x) > 0.0):
+            raise InputError(f"a scan needs at least {WINDOW + 2} increasing relative volumes, got {x.tolist()}")
+        if not references:
+            raise InputError("no reference crystal to compare with")
+        self.weights = weights or Weights()
+        self.references = tuple(references)
+        self.relative_volumes = x
+        self.volumes = np.array([c.volume for c in references])[:, None] * x
+        self._v0 = np.array([c.volume for c in references])
+        self._b0 = np.array([c.bulk_modulus for c in references])
+        energies = np.array([c.energy for c in references])
+        self.stable = int(np.argmin(energies))
+        self._phase = energies - energies[self.stable]
+        self._others = np.arange(len(energies)) != self.stable
+        m, n = self.volumes.shape
+        starts = np.arange(n - WINDOW + 1)
+        windows = np.stack([self.volumes[:, a : a + WINDOW] for a in starts], axis=1)  # (m, starts, window)
+        self._fitter = EosFitter(windows.reshape(m * len(starts), WINDOW))
+        self._n_starts = len(starts)
+
+    def measure(self, energies: Array) -> Measures:
+        """Take the measures of curves (m, n), eV/atom on `volumes`; NaN marks points that failed."""
+        m, n = self.volumes.shape
+        e = np.asarray(energies, dtype=np.float64)
+        if e.shape != (m, n):
+            raise InputError(f"energies of shape {e.shape} do not fit the {m} curves of {n} points")
+        inner = (e[:, 1:-1] < e[:, :-2]) & (e[:, 1:-1] < e[:, 2:])
+        distance = np.where(inner, np.abs(np.log(self.relative_volumes[1:-1])), np.inf)
+        lowest = 1 + np.argmin(distance, axis=1)
+        found = inner.any(axis=1)
+        dV, dB, e0 = (np.full(m, np.nan) for _ in range(3))
+        unsound = np.zeros(m)
+        index = np.nonzero(found)[0]
+        if len(index):
+            start = np.clip(lowest[index] - WINDOW // 2, 0, self._n_starts - 1)
+            picked = e[index[:, None], start[:, None] + np.arange(WINDOW)]
+            fits = self._fitter.rows(index * self._n_starts + start).fit(picked)
+            ok = fits.inside
+            good = index[ok]
+            dV[good] = 100.0 * (fits.v0[ok] / self._v0[good] - 1.0)
+            dB[good] = 100.0 * (fits.b0[ok] / self._b0[good] - 1.0)
+            e0[good] = fits.e0[ok]
+            far = np.abs(self.volumes[good] / fits.v0[ok, None] - 1.0) > OWN_WELL
+            depth = np.max(np.where(far, fits.e0[ok, None] - e[good], -np.inf), axis=1, initial=-np.inf)
+            broken = ~np.isfinite(e[good]).all(axis=1)
+            unsound[good] = np.where((depth > TOLERANCE) | broken, 1.0 / 3.0 + np.clip(depth, 0.0, 2.0), 0.0)
+            found = np.zeros(m, dtype=bool)
+            found[good] = True
+        for c in np.nonzero(~found)[0]:
+            curve = e[c][np.isfinite(e[c])]
+            fall = float(curve.max() - min(curve[0], curve[-1])) if len(curve) else 2.0
+            unsound[c] = 5.0 / 3.0 + min(fall, 2.0)
+        dE = (e0 - e0[self.stable]) - self._phase
+        return Measures(dV=dV, dB=dB, dE=dE, unsound=unsound, stable=self.stable)
+
+    def value(self, measures: Measures) -> float:
+        """Weigh the measures into J."""
+        w = self.weights
+        volume = _mean(measures.dV, 60.0) / w.volume
+        bulk = _mean(measures.dB, 400.0) / w.bulk_modulus
+        phase = _mean(measures.dE[self._others], 2.0) / w.phase_energy
+        return float(np.sqrt(volume**2 + bulk**2 + phase**2) + w.unsound * measures.unsound.sum())
+
+    def __call__(self, energies: Array) -> float:
+        """J of curves (m, n), eV/atom on `volumes`."""
+        return self.value(self.measure(energies))
+
+
+def _mean(errors: Array, largest: float) -> float:
+    """Mean magnitude, each cut at ``largest``; a missing one counts as half of that."""
+    if not len(errors):
+        return 0.0
+    sizes = np.where(np.isnan(errors), 0.5 * largest, np.minimum(np.abs(errors), largest))
+    return float(sizes.mean())

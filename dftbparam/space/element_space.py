@@ -1,0 +1,109 @@
+"""The search space of one element, and what a point of it means.
+
+Dimensions: the confinement radius of every valence shell and of the density (Bohr, log scale), named ``radius_3s`` ...
+and ``radius_density``; the power p of (r/r0)^p, shared by all, ``power``; and, for elements with a polarisation shell,
+``shift_3d``, Hartree added to its on-site energy, because the free atom does not bind that shell and its level there is
+the box's rather than the element's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from dftbparam.elements import Element, element
+from dftbparam.errors import ParameterError
+from dftbparam.space.parameter_set import Confinement, ElementParameters, RepulsionParameters
+from dftbparam.space.parameters import Parameter, SearchSpace
+
+DENSITY: Final = "radius_density"
+POWER: Final = "power"
+
+SHELL_RANGE: Final = (1.0, 5.0)
+"""Range of a shell's radius in covalent radii: from where two atoms touch to hardly felt."""
+
+DENSITY_RANGE: Final = (1.5, 9.0)
+"""Range of the density's radius in covalent radii; the upper end is that of the published search."""
+
+SMALLEST: Final = 1.8
+"""No radius is searched below this, Bohr."""
+
+POWER_RANGE: Final = (1.5, 8.0)
+SHIFT_RANGE: Final = (-0.10, 0.20)
+"""Range of the polarisation shell's shift, Hartree."""
+
+DEFAULT_POWER: Final = 2.0
+
+
+def element_space(symbol: str, *, power: bool = True, shift: bool = True) -> SearchSpace:
+    """Return the search space of an element.
+
+    Parameters
+    ----------
+    power, shift
+        Whether the confinement power and the on-site shift of the polarisation shell are searched; else they stay at 2
+        and 0.
+
+    Raises `ElementError` for an unknown element.
+    """
+    atom = element(symbol)
+    radius = max(atom.covalent_radius, 1.0)
+    shells = [
+        Parameter(f"radius_{nl}", max(SMALLEST, SHELL_RANGE[0] * radius), SHELL_RANGE[1] * radius, "log", "Bohr")
+        for nl in atom.valence
+    ]
+    density = Parameter(DENSITY, max(SMALLEST, DENSITY_RANGE[0] * radius), DENSITY_RANGE[1] * radius, "log", "Bohr")
+    more = []
+    if power:
+        more.append(Parameter(POWER, *POWER_RANGE, "log"))
+    if shift and atom.polarisation is not None:
+        more.append(Parameter(f"shift_{atom.polarisation}", *SHIFT_RANGE, unit="Hartree"))
+    return SearchSpace((*shells, density, *more))
+
+
+def element_parameters(
+    symbol: str,
+    values: Mapping[str, float],
+    repulsion: RepulsionParameters | None = None,
+    free_levels: Mapping[str, float] | None = None,
+) -> ElementParameters:
+    """Return the record that a point of `element_space` stands for.
+
+    Parameters
+    ----------
+    values
+        By name; ``power`` and shifts may be missing.
+    free_levels
+        Free-atom eigenvalues per shell (Hartree), needed where there is a shift.
+
+    Raises `ParameterError` where a radius is missing.
+    """
+    atom = element(symbol)
+    missing = {f"radius_{nl}" for nl in atom.valence} | {DENSITY}
+    missing -= set(values)
+    if missing:
+        raise ParameterError(f"{symbol}: values miss {', '.join(sorted(missing))}")
+    p = values.get(POWER, DEFAULT_POWER)
+    on_site = {}
+    for nl in atom.valence:
+        shift = values.get(f"shift_{nl}", 0.0)
+        if shift != 0.0:
+            if free_levels is None:
+                raise ParameterError(f"{symbol}: shift_{nl} needs the free atom's level")
+            on_site[nl] = free_levels[nl] + shift
+    return ElementParameters(
+        symbol=symbol,
+        configuration=atom.configuration_text,
+        shells={nl: Confinement(radius=values[f"radius_{nl}"], power=p) for nl in atom.valence},
+        density=Confinement(radius=values[DENSITY], power=p),
+        repulsion=repulsion,
+        on_site=on_site,
+    )
+
+
+def default_point(symbol: str, space: SearchSpace) -> dict[str, float]:
+    """Return the element's default radii (the published ones where there are), moved into the space's ranges."""
+    atom: Element = element(symbol)
+    wanted = {f"radius_{nl}": atom.default_shell_radius for nl in atom.valence}
+    wanted |= {DENSITY: atom.default_density_radius, POWER: DEFAULT_POWER}
+    return {p.name: min(max(wanted.get(p.name, 0.0), p.low), p.high) for p in space.parameters}
