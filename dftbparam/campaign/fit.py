@@ -57,7 +57,7 @@ class FitRequest(BaseModel):
     references: str = DEFAULT_DATASET
     engine: Literal["embedded", "dftb+"] = "embedded"
     sampler: str = "skopt"
-    evaluations: int = Field(default=160, ge=1)
+    evaluations: int = Field(default=200, ge=1)
     workers: int = Field(default=2, ge=0)
     scheduler: str | None = None
     seed: int = Field(default=0, ge=0)

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from ase import Atoms
+from threadpoolctl import ThreadpoolController
 
 from dftbparam.engine.base import Array, Result, Settings
 from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, orbitals, solve
@@ -79,10 +81,21 @@ class EmbeddedEngine:
             if key not in packed:
                 packed[key] = pack(loaded, elements, one.max_angular)
             try:
-                out.append(_compute(packed[key], atoms, one))
+                with _blas().limit(limits=1, user_api="blas"):
+                    out.append(_compute(packed[key], atoms, one))
             except DftbparamError as error:
                 out.append(error)
         return out
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Handle on the BLAS libraries in this process, to keep them to one thread.
+
+    The matrices are small; a second thread on a core that is busy otherwise (other workers of a campaign) makes a call
+    up to sixty times slower, measured on two cores.
+    """
+    return ThreadpoolController()
 
 
 def load_tables(tables: SKSet | Path, *groups: Iterable[str]) -> SKSet:
