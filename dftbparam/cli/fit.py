@@ -11,16 +11,24 @@ import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
 from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
-from dftbparam.cli.output import JsonOption, complain, note, present, show_table
+from dftbparam.cli.output import STDOUT, JsonOption, complain, note, present, show_table
 from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
+    from dftbparam.campaign.scoring import Curves
+    from dftbparam.reference import Dataset
     from dftbparam.score import ReportCard
 
 OURS: Final = "this fit"
 PUBLISHED: Final = "published PTBP"
+
+PLOTTED: Final = (0.85, 0.88, 0.91, 0.94, 0.96, 0.98, 1.00, 1.02, 1.04, 1.06, 1.09, 1.12, 1.15)
+"""Volumes of the plots, relative to the reference."""
+
+SCORE_VERSION: Final = 1
+"""Raised when a score.json can no longer be read by the previous code."""
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, the shell's custom."""
@@ -80,14 +88,19 @@ def fit(
     )
     prepare_folder(folder)
     with Reporter(f"fit {symbol}") as reporter:
-        outcome = run_fit(request, reporter)
-    if outcome.result is None:
+        try:
+            outcome = run_fit(request, reporter)
+        except KeyboardInterrupt:
+            # Once the search is over, run_fit scores its result; the trials are in the store then, too.
+            outcome = None
+    result = None if outcome is None else outcome.result
+    if outcome is None or result is None:
         complain(f"interrupted after {reporter.done} trials, which are kept; go on with: {_resume_command(folder)}")
         raise typer.Exit(INTERRUPTED)
-    note(f"search done: {len(outcome.trials)} trials; writing {folder}")
-    cards = cards_of(outcome.result)
-    write_outcome(folder, request, outcome.result, outcome.trial_rows)
-    _show(symbol, folder, cards, json)
+    note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}; drawing and writing")
+    write_outcome(folder, request, result, outcome.trial_rows)
+    _show(symbol, folder, cards_of(result), json)
+    note(f"wrote {folder}")
 
 
 def _request(**given: Any) -> FitRequest:
@@ -100,29 +113,52 @@ def _request(**given: Any) -> FitRequest:
         return FitRequest(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ParameterError(f"{place or 'options'}: {first['msg']} (given: {str(first['input'])[:60]!r})") from None
+        message = first["msg"].removeprefix("Value error, ")
+        place = " ".join(f"--{part}" for part in first["loc"])
+        raise ParameterError(f"{place}: {message}" if place else message) from None
 
 
 def _resume_command(folder: Path) -> str:
     """The command that was typed, with --resume and its folder named."""
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    if "--out" not in words:
+    if not any(word == "--out" or word.startswith("--out=") for word in words):
         words += ["--out", str(folder)]
     return shlex.join(["dftbparam", *words, "--resume"])
 
 
-def cards_of(outcome: FitResult) -> dict[str, ReportCard]:
+def cards_of(result: FitResult) -> dict[str, ReportCard]:
     """Report cards by name: this fit's, then the published one where there is one."""
-    cards = {OURS: outcome.card}
-    if outcome.published is not None:
-        cards[PUBLISHED] = outcome.published
+    cards = {OURS: result.card}
+    if result.published is not None:
+        cards[PUBLISHED] = result.published
     return cards
 
 
-def write_outcome(folder: Path, request: FitRequest, outcome: FitResult, rows: list[dict[str, Any]]) -> None:
+def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> None:
     """Draw the plots and write the folder."""
     from dftbparam.publish import write_run_folder
+    from dftbparam.reference import load_dataset
+
+    data = load_dataset(request.references)
+    cards = {name: card.model_dump(mode="json") for name, card in cards_of(result).items()}
+    write_run_folder(
+        folder,
+        tables=result.tables,
+        parameters=result.parameters,
+        score={"schema_version": SCORE_VERSION, "symbol": request.symbol, "cards": cards},
+        trials=rows,
+        plots=draw(folder, request, result, rows),
+        command=shlex.join(["dftbparam", *sys.argv[1:]]),
+        settings=request.model_dump(mode="json", exclude={"out", "resume"}),
+        reference=data,
+        seed=request.seed,
+        engine_versions=result.engine_versions,
+    )
+
+
+def draw(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+    """Draw the plots of a fit, as PNG files by name."""
+    from dftbparam.campaign.fit import RUN_ID, STORE_NAME
     from dftbparam.reference import load_dataset
     from dftbparam.report import (
         atom_curves,
@@ -133,42 +169,62 @@ def write_outcome(folder: Path, request: FitRequest, outcome: FitResult, rows: l
         plot_energy_volume,
         render,
     )
+    from dftbparam.store import TrialStore
 
     symbol = request.symbol
     data = load_dataset(request.references)
-    cards = cards_of(outcome)
-    curves = card_curves(data.crystals_of(symbol), cards, reference_label=f"DFT ({data.functional})")
-    plots = {
-        "energy-volume.png": render(plot_crystals(f"{symbol}: E(V) against DFT", curves)),
-        "convergence.png": render(plot_convergence(f"{symbol}: search", rows)),
-        "atom.png": render(
-            plot_atom(f"{symbol}: confined and free atom", *atom_curves(outcome.parameters.element(symbol)))
-        ),
+    with TrialStore.open(folder / STORE_NAME, create=False) as store:
+        n_initial = int(store.load_run(RUN_ID).settings["campaign"]["n_initial"])
+    curves = card_curves(
+        data.crystals_of(symbol),
+        cards_of(result),
+        reference_label=f"DFT ({data.functional})",
+        low=PLOTTED[0],
+        high=PLOTTED[-1],
+        scans=_scans(request, result, data),
+    )
+    record = result.parameters.element(symbol)
+    atom = atom_curves(record, result.parameters.functional, result.parameters.superposition)
+    figures = {
+        "energy-volume": plot_crystals(f"{symbol}: energy against volume", curves),
+        "convergence": plot_convergence(f"{symbol}: search, seed {request.seed}", rows, n_initial=n_initial),
+        "atom": plot_atom(f"{symbol}: confined and free atom", *atom),
     }
     for prototype, drawn in curves.items():
-        plots[f"energy-volume-{prototype}.png"] = render(plot_energy_volume(f"{symbol} {prototype}", drawn))
-    write_run_folder(
-        folder,
-        tables=outcome.tables,
-        parameters=outcome.parameters,
-        score={
-            "schema_version": 1,
-            "symbol": symbol,
-            "cards": {name: c.model_dump(mode="json") for name, c in cards.items()},
-        },
-        trials=rows,
-        plots=plots,
-        command=shlex.join(["dftbparam", *sys.argv[1:]]),
-        settings=request.model_dump(mode="json", exclude={"out"}),
-        reference=data,
-        seed=request.seed,
-        engine_versions=outcome.engine_versions,
-    )
+        figures[f"energy-volume-{prototype}"] = plot_energy_volume(f"{symbol}, {prototype}", drawn)
+    return {f"{name}.png": render(figure) for name, figure in figures.items()}
+
+
+def _scans(request: FitRequest, result: FitResult, data: Dataset) -> dict[str, Curves]:
+    """Compute the points that the plots show, per card and crystal."""
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dftbparam.campaign.fit import PUBLISHED as PUBLISHED_SET
+    from dftbparam.campaign.scoring import energy_curves
+    from dftbparam.engine.factory import make_engine
+    from dftbparam.slako.build import build_tables
+    from dftbparam.space import load_parameter_set
+
+    crystals = data.crystals_of(request.symbol)
+    volumes: dict[str, NDArray[np.float64]] = {
+        crystal.prototype: crystal.volume * np.array(PLOTTED) for crystal in crystals
+    }
+    engine = make_engine(request.engine)
+    scans = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
+    if result.published is not None:
+        published = build_tables(load_parameter_set(PUBLISHED_SET), [request.symbol])
+        scans[PUBLISHED] = energy_curves(published, crystals, engine, volumes)[0]
+    return scans
 
 
 def _show(symbol: str, folder: Path, cards: dict[str, ReportCard], json: str | None) -> None:
-    if json != "-":
+    if json != STDOUT:
         columns = [column for column in CRYSTAL_COLUMNS if column.key != "symbol"]
         show_table(f"{symbol}, crystal by crystal", columns, crystal_rows(cards))
-    value = {"symbol": symbol, "folder": str(folder), "cards": {n: c.model_dump(mode="json") for n, c in cards.items()}}
+    value = {
+        "symbol": symbol,
+        "folder": str(folder),
+        "cards": {name: card.model_dump(mode="json") for name, card in cards.items()},
+    }
     present(json, value, f"{symbol}, in short", summary_columns(list(cards)), summary_rows(cards))

@@ -4,7 +4,7 @@
 ``X-Y.skf``          Slater-Koster files of all ordered pairs
 ``parameters.json``  a `dftbparam.space.ParameterSet`; the tables can be rebuilt from it
 ``score.json``       report cards by name of the set, and what they were computed with
-``trials.csv``       every trial that was evaluated
+``trials.csv``       every trial that was evaluated, without the name of the machine it ran on
 ``plots/``           figures
 ``manifest.json``    written last: its presence means that the rest is complete
 ===================  ===============================================================================================
@@ -92,7 +92,8 @@ def write_run_folder(
         write_skf(folder / names[-1], file)
     parameters.save(folder / PARAMETERS_NAME)
     write_json(folder / SCORE_NAME, dict(score))
-    write_csv(folder / TRIALS_NAME, trials)
+    # Where a trial ran is the store's to know, not the public's.
+    write_csv(folder / TRIALS_NAME, [{key: row[key] for key in row if key != "worker"} for row in trials])
     names += [PARAMETERS_NAME, SCORE_NAME, TRIALS_NAME]
     for name, content in plots.items():
         if Path(name).name != name:

@@ -31,6 +31,8 @@ def plot_convergence(
     other
         Name and objective of something to compare with, drawn as a level.
     """
+    from matplotlib.ticker import LogFormatter
+
     figure = new_figure(6.0, 3.8)
     axes = figure.add_subplot()
     good = [(row["index"], row["objective"]) for row in rows if row["objective"] is not None]
@@ -42,6 +44,9 @@ def plot_convergence(
         axes.step(index, best, where="post", color=BLUE, linewidth=2, label="best so far")
         if objective.min() > 0.0 and objective.max() > 20.0 * objective.min():
             axes.set_yscale("log")
+            # Plain numbers: 2, 10, 40 rather than powers of ten.
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2.0, 0.5)))
     else:
         empty_note(axes, "no trial has succeeded")
     if other is not None:

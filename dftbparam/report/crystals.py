@@ -223,7 +223,7 @@ def _note_hidden(axes: Axes, curves: Sequence[Curve], bottom: float, top: float)
         axes.text(
             0.98,
             lines[side],
-            f"{curve.label}: {abs(float(finite.min()) - reference):.2f} eV/atom {side}",
+            f"{curve.label}: lowest {abs(float(finite.min()) - reference):.2f} eV/atom {side}",
             transform=axes.transAxes,
             ha="right",
             va="bottom" if side == "below" else "top",

@@ -152,7 +152,7 @@ def test_a_curve_outside_the_frame_is_named():
     v = c.volume * np.linspace(0.94, 1.06, 7)
     reference = Curve("DFT", v, c.energies(v), "reference")
     figure = plot_energy_volume("sc", [reference, Curve("far", v, c.energies(v) - 0.7, "other")])
-    assert any("far: 0.70 eV/atom below" in text.get_text() for text in figure.axes[0].texts)
+    assert any("far: lowest 0.70 eV/atom below" in text.get_text() for text in figure.axes[0].texts)
     bottom, top = figure.axes[0].get_ylim()
     assert bottom < c.energies(v).min() < c.energies(v).max() < top
 
