@@ -17,10 +17,9 @@ from scipy.linalg import lapack
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Pairs
 from dftbparam.engine.embedded.slater_koster import block_offsets, build_blocks
-from dftbparam.engine.embedded.tables import PackedTables
+from dftbparam.engine.embedded.tables import Ints, PackedTables
 from dftbparam.errors import OverlapError
 
-Ints = NDArray[np.int64]
 Matrix = NDArray[np.inexact[Any]]
 
 CHUNK_NUMBERS: Final = 4_000_000

@@ -16,13 +16,11 @@ from typing import Final
 import numpy as np
 import spglib
 from numba import njit
-from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Geometry
+from dftbparam.engine.embedded.tables import Ints
 from dftbparam.engine.kpoints import shifts
-
-Ints = NDArray[np.int64]
 
 _SPGLIB_FAILURE: Final = getattr(spglib, "SpglibError", RuntimeError)  # the class is younger than our oldest spglib
 
@@ -148,7 +146,10 @@ def _operations(
             permutations.append(permutation)
     if not chosen:
         return none.rotations, none.permutations
-    return np.array(chosen), np.array(permutations, dtype=np.int64)
+    found = np.array(chosen), np.array(permutations, dtype=np.int64)
+    for array in found:
+        array.setflags(write=False)  # shared by every later call
+    return found
 
 
 def _permutation(cell: Array, fractional: Array, numbers: Ints, rotation: Ints, translation: Array) -> Ints | None:

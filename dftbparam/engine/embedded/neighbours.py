@@ -12,14 +12,12 @@ from typing import Final
 import numpy as np
 from ase import Atoms
 from numba import njit
-from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
+from dftbparam.engine.embedded.tables import Ints
 from dftbparam.engine.kpoints import is_periodic
 from dftbparam.errors import ParameterError, StructureError
 from dftbparam.units import BOHR
-
-Ints = NDArray[np.int64]
 
 MIN_DISTANCE: Final = 0.4 / BOHR
 """Closest approach in Bohr (0.4 Å). Tables start near here; DFTB+ would extrapolate them and report nonsense."""

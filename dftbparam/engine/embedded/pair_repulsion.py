@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry, symbols_of
-from dftbparam.engine.embedded.tables import PackedTables, pack
+from dftbparam.engine.embedded.tables import Ints, PackedTables, pack
 from dftbparam.skf.evaluate import repulsion_values
 from dftbparam.skf.model import SKSet
-
-Ints = NDArray[np.int64]
 
 
 def repulsive_energy(tables: SKSet | Path, structures: Sequence[Atoms]) -> Array:

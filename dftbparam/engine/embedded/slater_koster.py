@@ -23,14 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.neighbours import Pairs
-from dftbparam.engine.embedded.tables import MAX_L, PackedTables
+from dftbparam.engine.embedded.tables import MAX_L, Ints, PackedTables
 from dftbparam.skf.evaluate import POINTS, TAIL
-
-Ints = NDArray[np.int64]
 
 
 def block_offsets(tables: PackedTables, species: Ints, pairs: Pairs) -> Ints:

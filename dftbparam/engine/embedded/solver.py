@@ -76,15 +76,15 @@ class EmbeddedEngine:
         elements = sorted({symbol for group in groups for symbol in group})
         packed: dict[tuple[tuple[str, int], ...], PackedTables] = {}
         out: list[Result | DftbparamError] = []
-        for atoms, one in zip(structures, each, strict=True):
-            key = tuple(sorted((one.max_angular or {}).items()))
-            if key not in packed:
-                packed[key] = pack(loaded, elements, one.max_angular)
-            try:
-                with _blas().limit(limits=1, user_api="blas"):
+        with _blas().limit(limits=1, user_api="blas"):
+            for atoms, one in zip(structures, each, strict=True):
+                key = tuple(sorted((one.max_angular or {}).items()))
+                if key not in packed:
+                    packed[key] = pack(loaded, elements, one.max_angular)
+                try:
                     out.append(_compute(packed[key], atoms, one))
-            except DftbparamError as error:
-                out.append(error)
+                except DftbparamError as error:
+                    out.append(error)
         return out
 
 
