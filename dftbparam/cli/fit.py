@@ -66,6 +66,7 @@ def fit(
     from dftbparam.campaign.fit import run_fit
     from dftbparam.elements import element
     from dftbparam.publish import prepare_folder
+    from dftbparam.reference import load_dataset
 
     element(symbol)
     if workers is not None and scheduler is not None:
@@ -86,6 +87,7 @@ def fit(
         out=folder,
         resume=resume,
     )
+    load_dataset(request.references).crystals_of(symbol)
     prepare_folder(folder)
     with Reporter(f"fit {symbol}") as reporter:
         try:

@@ -14,6 +14,7 @@ from rich.progress import (
     SpinnerColumn,
     TaskID,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -33,14 +34,15 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-def line(progress: CampaignProgress) -> str:
-    """Describe where a campaign stands, without the count of trials."""
+def line(progress: CampaignProgress, *, elapsed: bool = True) -> str:
+    """Describe where a campaign stands, without the count of trials and, if asked, without the time it took."""
     parts = []
     if progress.best is not None:
         parts.append(f"best {progress.best.objective:.5g} (trial {progress.best.index})")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
-    parts.append(f"{clock(progress.elapsed)} elapsed")
+    if elapsed:
+        parts.append(f"{clock(progress.elapsed)} elapsed")
     if progress.done < progress.total:
         parts.append(f"{clock(progress.remaining)} left")
     return ", ".join(parts)
@@ -88,6 +90,7 @@ class Reporter:
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
+                TimeElapsedColumn(),
                 TextColumn("{task.fields[state]}"),
                 console=self.console,
             )
@@ -107,7 +110,9 @@ class Reporter:
         """Show one event."""
         self.done = progress.done
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=progress.done, total=progress.total, state=line(progress))
+            self._bar.update(
+                self._task, completed=progress.done, total=progress.total, state=line(progress, elapsed=False)
+            )
             return
         latest = progress.latest
         if latest is None:

@@ -1,0 +1,204 @@
+"""``dftbparam fit``: what it refuses, what it leaves behind, and how it is interrupted and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from dftbparam.campaign import fit as campaign_fit
+from dftbparam.cli import progress as cli_progress
+from dftbparam.errors import CalculationError, EngineError
+from dftbparam.publish import read_manifest, verify_folder
+from dftbparam.reference import load_dataset
+from dftbparam.skf import check_set
+from dftbparam.space import load_parameter_set
+
+PLOTS = {f"energy-volume-{name}.png" for name in ("sc", "bcc", "fcc", "diamond")}
+PLOTS |= {"energy-volume.png", "convergence.png", "atom.png"}
+
+
+@pytest.fixture
+def no_search(monkeypatch):
+    """Make sure that nothing is computed: what is refused must be refused before."""
+
+    def computed(*_args, **_kwargs):
+        raise AssertionError("a search was started")
+
+    monkeypatch.setattr(campaign_fit, "run_campaign", computed)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("Sj",), "unknown element 'Sj'; did you mean"),
+        (("si",), "did you mean Si"),
+        (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
+        (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
+        (("Si", "--sampler", "guess"), "no sampler 'guess'; there are: skopt, sobol, random"),
+        (("Si", "--out", "file/Si"), "output folder 'file/Si' cannot be written"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_computed(refused, no_search, tmp_path, words, message):
+    (tmp_path / "file").write_text("")
+    assert message in refused("fit", *words).splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--evaluations", "0"),
+        ("--evaluations", "many"),
+        ("--seed", "-1"),
+        ("--workers", "-1"),
+        ("--engine", "vasp"),
+    ],
+)
+def test_numbers_out_of_range_are_bad_usage(run, no_search, words):
+    result = run("fit", "Si", *words)
+    assert result.exit_code == 2
+    assert words[0] in result.stderr
+
+
+def test_a_missing_engine_is_exit_3(run, monkeypatch):
+    monkeypatch.setenv("DFTBPLUS_COMMAND", "no-such-program-dftb+")
+    result = run("fit", "Si", "--engine", "dftb+", "--out", "run")
+    assert result.exit_code == 3
+    assert "conda install" in result.stderr
+
+
+def test_a_scheduler_that_does_not_answer_is_exit_3(run, monkeypatch):
+    def unreachable(*_args, **_kwargs):
+        raise EngineError("no Dask scheduler answers at 'tcp://a:1'")
+
+    monkeypatch.setattr(campaign_fit, "run_campaign", unreachable)
+    result = run("fit", "Si", "--scheduler", "tcp://a:1", "--out", "run")
+    assert result.exit_code == 3
+    assert "no Dask scheduler answers" in result.stderr
+
+
+def test_no_success_is_exit_1(run, monkeypatch):
+    def nothing(*_args, **_kwargs):
+        raise CalculationError("Si: none of 3 trials succeeded (3 AtomError)")
+
+    monkeypatch.setattr(campaign_fit, "run_fit", nothing)
+    result = run("fit", "Si", "--out", "run")
+    assert result.exit_code == 1
+    assert "none of 3 trials succeeded" in result.stderr
+
+
+@pytest.mark.parametrize("how", ["while searching", "while scoring"])
+def test_ctrl_c_says_how_to_go_on(run, monkeypatch, tmp_path, how):
+    def interrupted(_request, _on_progress):
+        if how == "while scoring":
+            raise KeyboardInterrupt
+        return campaign_fit.FitOutcome([], [])
+
+    monkeypatch.setattr(campaign_fit, "run_fit", interrupted)
+    monkeypatch.setattr(sys, "argv", ["dftbparam", "fit", "Si", "--seed", "3"])
+    result = run("fit", "Si", "--seed", "3")
+    assert result.exit_code == 130
+    assert "go on with: dftbparam fit Si --seed 3 --out skf_out/Si --resume" in result.stderr
+    assert not (tmp_path / "skf_out/Si/manifest.json").exists()
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A run of three trials, begun with two and resumed: (folder, first result, second result)."""
+    from typer.testing import CliRunner
+
+    from dftbparam.cli.app import app
+
+    folder = tmp_path_factory.mktemp("fit") / "Si"
+    words = ["fit", "Si", "--out", str(folder), "--workers", "0", "--seed", "5", "--sampler", "sobol"]
+    first = CliRunner().invoke(app, [*words, "--evaluations", "2"])
+    before = (folder / "trials.csv").read_text()
+    second = CliRunner().invoke(app, [*words, "--evaluations", "3", "--resume", "--json", "-"])
+    return folder, first, before, second
+
+
+def test_a_fit_leaves_a_complete_folder(fitted):
+    folder, first, _, second = fitted
+    assert first.exit_code == 0, first.output
+    assert second.exit_code == 0, second.output
+    names = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+    assert names - {"trials.sqlite.lock"} == {
+        "Si-Si.skf",
+        "manifest.json",
+        "parameters.json",
+        "score.json",
+        "trials.csv",
+        "trials.sqlite",
+        *(f"plots/{name}" for name in PLOTS),
+    }
+    assert verify_folder(folder) == []
+
+
+def test_the_manifest_says_where_the_numbers_come_from(fitted):
+    manifest = read_manifest(fitted[0])
+    assert manifest.seed == 5
+    assert manifest.reference.checksum == load_dataset().checksum
+    assert manifest.settings["evaluations"] == 3
+    assert manifest.settings["sampler"] == "sobol"
+    assert manifest.trials == {"done": 3, "failed": 0}
+    assert manifest.versions["numpy"]
+    assert manifest.parameters["Si"]["shells"]
+
+
+def test_the_summary_stands_beside_the_published_set(fitted):
+    _, first, _, second = fitted
+    assert "published PTBP" in first.stdout
+    assert "mean |ΔB|, %" in first.stdout
+    cards = json.loads(second.stdout)["cards"]
+    assert set(cards) == {"this fit", "published PTBP"}
+    assert cards["published PTBP"]["mean_abs_dV"] == pytest.approx(15.0, abs=1.0)
+
+
+def test_progress_is_plain_lines_without_a_terminal(fitted):
+    _, first, _, second = fitted
+    lines = first.stderr.splitlines()
+    assert lines[0] == "fit Si: starting"
+    assert lines[1].startswith("fit Si: 1/2 trial 0 ")
+    assert "\x1b" not in first.output
+    assert "2 of 3 trials are in the store" in second.stderr
+
+
+def test_resuming_repeats_no_trial(fitted):
+    folder, _, before, _ = fitted
+    assert (folder / "trials.csv").read_text().startswith(before)
+    rows = list(csv.DictReader((folder / "trials.csv").read_text().splitlines()))
+    assert [row["index"] for row in rows] == ["0", "1", "2"]
+    assert "worker" not in rows[0]
+
+
+def test_the_files_are_sound_and_can_be_built_again(fitted, run):
+    folder = fitted[0]
+    assert not [defect for defect in check_set(folder) if defect.severity == "error"]
+    assert load_parameter_set(folder / "parameters.json").element("Si")
+    assert run("skf", "build", "Si", "--parameters", folder / "parameters.json", "--out", "again").exit_code == 0
+    assert Path("again/Si-Si.skf").read_text() == (folder / "Si-Si.skf").read_text()
+
+
+def test_a_run_is_not_overwritten_unasked(fitted, run):
+    folder, _, _, _ = fitted
+    before = (folder / "manifest.json").read_text()
+    result = run("fit", "Si", "--out", folder, "--workers", "0")
+    assert result.exit_code == 2
+    assert "--resume" in result.stderr
+    assert (folder / "manifest.json").read_text() == before
+
+
+def test_resuming_with_other_settings_names_them(fitted, run):
+    result = run("fit", "Si", "--out", fitted[0], "--workers", "0", "--resume", "--seed", "6", "--sampler", "sobol")
+    assert result.exit_code == 2
+    assert "seed: was 5, now 6" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "?"), (0.0, "0:00"), (61.4, "1:01"), (3600.0, "1:00:00"), (-2.0, "0:00")]
+)
+def test_clock(seconds, text):
+    assert cli_progress.clock(seconds) == text
