@@ -23,7 +23,7 @@ from dftbparam.score import ReportCard
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
 from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
-from dftbparam.space.element_space import default_point, element_space
+from dftbparam.space.element_space import element_space, starting_points
 from dftbparam.store import Trial, TrialStore
 
 STORE_NAME: Final = "trials.sqlite"
@@ -143,7 +143,7 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
             proposer=request.sampler,
             seed=request.seed,
             evaluations=request.evaluations,
-            starting_points=[default_point(request.symbol, space)],
+            starting_points=starting_points(request.symbol, space),
             settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
             executor=executor(request.workers, scheduler=request.scheduler),
             resume=request.resume,

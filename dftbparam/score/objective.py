@@ -3,12 +3,12 @@ r"""The training objective: the report card's residuals, weighted into one numbe
 Notation: per crystal c of an element dV and dB are the errors of V0 and B0 in percent, dE the error of its energy above
 the crystal that is most stable in the reference (eV/atom); <.> is the mean over crystals (dE: over the others)::
 
-    J = sqrt( (<|dV|> / 3 %)^2 + (<|dB|> / 20 %)^2 + (<|dE|> / 0.1 eV)^2 ) + 3 sum_c u_c
+    J = sqrt( (<|dV|> / 2 %)^2 + (<|dB|> / 10 %)^2 + (<|dE|> / 0.05 eV)^2 ) + 6 sum_c u_c
 
 where u_c measures how unsound crystal c is: 0 where its minimum is the lowest point from 0.6 to 1.6 of the reference
 volume, 1/3 plus the depth of the deeper well in eV (at most 2) where not, and 5/3 plus how far the curve falls where
 there is no minimum at all. The three figures enter as root of squares, so that one is not bought with another. The
-denominators are the errors one may live with; about a quarter of those of published PTBP.
+denominators are errors one can live with, an eighth to a quarter of those of published PTBP.
 
 Errors of single crystals are cut (dV at 60 %, dB at 400 %, dE at 2 eV): beyond, a number says no more than "wrong".
 """
@@ -37,10 +37,10 @@ WINDOW: Final = 7
 class Weights:
     """The errors that count as one, and the price of an unsound curve; see the module."""
 
-    volume: float = 3.0
-    bulk_modulus: float = 20.0
-    phase_energy: float = 0.1
-    unsound: float = 3.0
+    volume: float = 2.0
+    bulk_modulus: float = 10.0
+    phase_energy: float = 0.05
+    unsound: float = 6.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -122,8 +122,9 @@ class Objective:
             dB[good] = 100.0 * (fits.b0[ok] / self._b0[good] - 1.0)
             e0[good] = fits.e0[ok]
             far = np.abs(self.volumes[good] / fits.v0[ok, None] - 1.0) > OWN_WELL
-            depth = np.max(np.where(far, fits.e0[ok, None] - e[good], -np.inf), axis=1, initial=-np.inf)
             broken = ~np.isfinite(e[good]).all(axis=1)
+            drop = np.where(far & np.isfinite(e[good]), fits.e0[ok, None] - e[good], -np.inf)
+            depth = np.max(drop, axis=1, initial=-np.inf)
             unsound[good] = np.where((depth > TOLERANCE) | broken, 1.0 / 3.0 + np.clip(depth, 0.0, 2.0), 0.0)
             found = np.zeros(m, dtype=bool)
             found[good] = True

@@ -46,7 +46,10 @@ def write(folder, **changes):
         "tables": tables(),
         "parameters": parameters(),
         "score": {"cards": {}},
-        "trials": [{"index": 0, "status": "finished", "objective": 1.5, "worker": "node7:123"}, {"index": 1, "status": "failed"}],
+        "trials": [
+            {"index": 0, "status": "finished", "objective": 1.5, "worker": "node7:123"},
+            {"index": 1, "status": "failed"},
+        ],
         "plots": {"convergence.png": b"\x89PNG"},
         "command": "dftbparam fit Si",
         "settings": {"sampler": "skopt"},

@@ -1,0 +1,124 @@
+"""The physics at the edge of the campaign: scoring, inner search, one evaluation, a whole fit."""
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from dftbparam.campaign.evaluate import FitContext, evaluate, repulsion_search
+from dftbparam.campaign.fit import FitRequest, run_fit
+from dftbparam.campaign.scoring import SCAN, energy_curves, scan_volumes, score_tables
+from dftbparam.engine.embedded import EmbeddedEngine
+from dftbparam.errors import InputError, ParameterError
+from dftbparam.reference import load_dataset
+from dftbparam.repulsion.forms import get_form
+from dftbparam.slako.build import build_tables
+from dftbparam.space import RepulsionParameters, load_parameter_set
+from dftbparam.space.element_space import element_space, starting_points
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_dataset()
+
+
+@pytest.fixture(scope="module")
+def silicon(data):
+    return FitContext(symbol="Si", references=tuple(data.crystals_of("Si")))
+
+
+PUBLISHED = {
+    # Measured with DFTB+ on the published parameters (the project's method notes); volumes in percent, energies in eV.
+    ("Si", "diamond"): (1.1, None), ("Si", "fcc"): (25.0, -0.51), ("Ti", "fcc"): (-2.7, None),
+    ("Cu", "fcc"): (2.5, None), ("Cu", "sc"): (-11.0, None), ("W", "bcc"): (-0.7, None), ("W", "diamond"): (12.0, -1.10),
+    ("Fe", "bcc"): (2.5, None), ("Fe", "diamond"): (11.0, None), ("Ga", "fcc"): (-4.6, None), ("Ga", "diamond"): (15.0, 1.86),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def published_cards(data):
+    ptbp, engine = load_parameter_set("ptbp"), EmbeddedEngine()
+    symbols = sorted({symbol for symbol, _ in PUBLISHED})
+    return {s: score_tables(build_tables(ptbp, [s], cutoff=14.38), s, data, engine) for s in symbols}
+
+
+@pytest.mark.parametrize(("key", "expected"), PUBLISHED.items(), ids=lambda x: "-".join(map(str, x)))
+def test_published_set_scores_as_measured_with_dftbplus(published_cards, key, expected):
+    crystal = published_cards[key[0]].crystal(key[1])
+    assert crystal.dV == pytest.approx(expected[0], abs=1.0)
+    if expected[1] is not None:
+        assert crystal.phase_energy_error == pytest.approx(expected[1], abs=0.03)
+
+
+def test_published_set_is_sound_where_measured(published_cards):
+    assert {s: card.sound for s, card in published_cards.items()} == {
+        "Si": True, "Ti": False, "Cu": False, "W": True, "Fe": False, "Ga": False,
+    }  # fmt: skip
+    assert not published_cards["Cu"].crystal("diamond").has_minimum
+
+
+def test_repulsive_energies_are_the_engines(silicon):
+    search = repulsion_search(silicon)
+    values = get_form("convex-cubic").defaults(14, 2.1)
+    record = load_parameter_set("ptbp").element("Si")
+    record = record.model_copy(update={"repulsion": RepulsionParameters(form="convex-cubic", values=values)})
+    tables = build_tables(load_parameter_set("ptbp").model_copy(update={"elements": {"Si": record}}), ["Si"])
+    volumes = scan_volumes(silicon.references)
+    engine = EmbeddedEngine()
+    with_it, _ = energy_curves(tables, silicon.references, engine, volumes)
+    without, _ = energy_curves(tables, silicon.references, engine, volumes, repulsion=False)
+    total = np.array([with_it[c.prototype][1] - without[c.prototype][1] for c in silicon.references])
+    np.testing.assert_allclose(search.energies(values), total, atol=2e-4)
+
+
+def test_inner_search_finds_a_planted_repulsion(silicon):
+    search = repulsion_search(silicon)
+    planted = {"amplitude": 3.0, "cutoff": 2.6, "exponent": 3.7}
+    reference = np.array([c.energies(c.volume * np.array(SCAN)) for c in silicon.references])
+    fit = search.fit(reference - search.energies(planted))
+    assert fit.objective < 0.05
+    np.testing.assert_allclose(fit.energies, search.energies(planted), atol=0.05 * np.ptp(search.energies(planted)))
+
+
+def test_evaluation_is_deterministic_and_small(silicon):
+    space = element_space("Si")
+    values = starting_points("Si", space)[0]
+    first, second = evaluate(values, silicon), evaluate(values, silicon)
+    assert first == second
+    assert first.objective > 0.0
+    assert len(json.dumps([first.metrics, first.details])) < 4000
+
+
+def test_request_is_validated(tmp_path):
+    with pytest.raises(ValidationError, match="no sampler"):
+        FitRequest(symbol="Si", out=tmp_path, sampler="magic")
+    with pytest.raises(InputError, match="convex-cubic"):
+        FitRequest(symbol="Si", out=tmp_path, repulsion="magic")
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        FitRequest(symbol="Si", out=tmp_path, evaluations=0)
+
+
+def test_tables_without_the_element(data):
+    tables = build_tables(load_parameter_set("ptbp"), ["C"])
+    with pytest.raises(InputError, match="they have: C"):
+        score_tables(tables, "Si", data, EmbeddedEngine())
+
+
+def test_small_fit_resumes_and_improves(tmp_path):
+    request = FitRequest(symbol="Na", out=tmp_path, evaluations=6, workers=0, seed=3)
+    outcome = run_fit(request)
+    with pytest.raises(ParameterError, match="--resume"):
+        run_fit(request)
+    more = run_fit(request.model_copy(update={"evaluations": 8, "resume": True}))
+    assert [t.objective for t in more.trials[:6]] == [t.objective for t in outcome.trials]
+    assert len(more.trials) == 8
+    result = more.result
+    assert result.card.symbol == "Na"
+    assert result.published.provenance["dataset_checksum"] == result.card.provenance["dataset_checksum"]
+    record = result.parameters.element("Na")
+    assert record.repulsion.form == "convex-cubic"
+    assert result.best.objective == min(t.objective for t in more.trials if t.objective is not None)
+    # Another seed contradicts the run.
+    with pytest.raises(ParameterError, match="seed"):
+        run_fit(request.model_copy(update={"seed": 4, "resume": True}))

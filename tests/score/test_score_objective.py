@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from dftbparam.errors import InputError
+from dftbparam.reference import load_dataset
+from dftbparam.score.objective import Objective, Weights
+
+X = np.array([0.6, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.2, 1.4, 1.6])
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    return load_dataset().crystals_of("Si")
+
+
+@pytest.fixture(scope="module")
+def objective(crystals):
+    return Objective(crystals, X)
+
+
+def curves(crystals, objective, *, stretch=1.0, stiffen=1.0, shift=None):
+    out = []
+    for crystal, volumes in zip(crystals, objective.volumes, strict=True):
+        changed = crystal.model_copy(
+            update={"volume": crystal.volume * stretch, "bulk_modulus": crystal.bulk_modulus * stiffen}
+        )
+        out.append(changed.energies(volumes) + (shift or {}).get(crystal.prototype, 0.0))
+    return np.array(out)
+
+
+def test_reference_itself_is_zero(crystals, objective):
+    energies = curves(crystals, objective)
+    assert objective(energies) == pytest.approx(0.0, abs=1e-6)
+    assert objective(energies - 137.0) == pytest.approx(0.0, abs=1e-6)  # the zero of energy is free
+
+
+def test_planted_errors_are_found(crystals, objective):
+    measures = objective.measure(curves(crystals, objective, stretch=1.05, stiffen=1.3, shift={"fcc": -0.2}))
+    np.testing.assert_allclose(measures.dV, 5.0, atol=1e-4)
+    np.testing.assert_allclose(measures.dB, 30.0, atol=1e-3)
+    fcc = [c.prototype for c in crystals].index("fcc")
+    expected = np.zeros(len(crystals))
+    expected[fcc] = -0.2
+    np.testing.assert_allclose(measures.dE, expected, atol=1e-5)
+    assert not measures.unsound.any()
+    mean_dE = 0.2 / 3
+    assert objective.value(measures) == pytest.approx(np.sqrt(2.5**2 + 3.0**2 + (mean_dE / 0.05) ** 2), rel=1e-4)
+
+
+def test_implosion_and_missing_minimum_cost(crystals, objective):
+    energies = curves(crystals, objective)
+    imploding = energies.copy()
+    imploding[0, 0] = imploding[0, 6] - 1.0
+    assert objective.measure(imploding).unsound[0] == pytest.approx(1.0 / 3.0 + 1.0, abs=1e-3)
+    falling = energies.copy()
+    falling[1] = np.linspace(0.0, 1.0, len(X))
+    measures = objective.measure(falling)
+    assert np.isnan(measures.dV[1])
+    assert measures.unsound[1] == pytest.approx(5.0 / 3.0 + 1.0)
+    assert 6.0 < objective(imploding) < objective(falling)
+
+
+def test_failed_points_are_not_vouched_for(crystals, objective):
+    energies = curves(crystals, objective)
+    energies[2, 0] = np.nan
+    assert objective.measure(energies).unsound[2] > 0.0
+
+
+@pytest.mark.parametrize("weights", [{"volume": 0.0}, {"phase_energy": -1.0}, {"unsound": float("inf")}])
+def test_bad_weights(weights):
+    with pytest.raises(InputError, match="must be positive"):
+        Weights(**weights)
+
+
+def test_bad_scans(crystals):
+    with pytest.raises(InputError, match="increasing"):
+        Objective(crystals, X[::-1])
+    with pytest.raises(InputError, match="no reference"):
+        Objective([], X)
+    with pytest.raises(InputError, match="do not fit"):
+        Objective(crystals, X)(np.zeros((2, 3)))
