@@ -11,12 +11,20 @@ import numpy as np
 
 from dftbparam.campaign.repulsion_fit import RepulsionSearch
 from dftbparam.campaign.result import TrialResult
-from dftbparam.campaign.scoring import SCAN, energy_curves, scan_volumes
+from dftbparam.campaign.scoring import (
+    KPT_DENSITY,
+    SCAN,
+    TEMPERATURE,
+    TRAINING_SCAN,
+    dimer_curve,
+    energy_curves,
+)
 from dftbparam.elements import element
 from dftbparam.engine.factory import make_engine
 from dftbparam.errors import CalculationError
 from dftbparam.reference import CrystalReference
 from dftbparam.score.objective import Measures, Objective, Weights
+from dftbparam.score.short_range import DISTANCES
 from dftbparam.slako.build import build_tables
 from dftbparam.slako.pseudoatom import free_atom
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters
@@ -24,6 +32,12 @@ from dftbparam.space.element_space import element_parameters
 
 MAX_FAILED: Final = 0.25
 """Share of the structures that may fail (all of them at the compressed end, in practice) before the trial does."""
+
+VOLUMES: Final = (*TRAINING_SCAN, *SCAN)
+"""Relative volumes at which a fit sees every crystal."""
+
+EVALUATION_VERSION: Final = 2
+"""Raised whenever the same point would get another objective than before: a run begun with another is not resumed."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +65,11 @@ class FitContext:
             "superposition": self.superposition,
             "weights": asdict(self.weights),
             "references": [reference.model_dump(mode="json") for reference in self.references],
-            "scan": list(SCAN),
+            "scan": list(VOLUMES),
+            "dimer": list(DISTANCES),
+            "kpt_density": KPT_DENSITY,
+            "temperature_K": TEMPERATURE,
+            "evaluation_version": EVALUATION_VERSION,
         }
 
 
@@ -62,7 +80,7 @@ _SEARCHES: OrderedDict[FitContext, RepulsionSearch] = OrderedDict()
 def repulsion_search(context: FitContext) -> RepulsionSearch:
     """Return the inner search of a context, made once per process."""
     if context not in _SEARCHES:
-        objective = Objective(context.references, SCAN, context.weights)
+        objective = Objective(context.references, VOLUMES, context.weights)
         _SEARCHES[context] = RepulsionSearch(context.symbol, context.form, context.references, objective)
         while len(_SEARCHES) > 16:
             _SEARCHES.popitem(last=False)
@@ -104,9 +122,11 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
         parameter_set(context, parameters_of(context, values), "trial"), [context.symbol], repulsion=False
     )
     search = repulsion_search(context)
-    curves, errors = energy_curves(
-        tables, context.references, make_engine(context.engine), scan_volumes(context.references), repulsion=False
-    )
+    engine = make_engine(context.engine)
+    volumes: dict[str, Any] = {
+        reference.prototype: reference.volume * np.array(VOLUMES) for reference in context.references
+    }
+    curves, errors = energy_curves(tables, context.references, engine, volumes, repulsion=False)
     electronic = np.array([curves[reference.prototype][1] for reference in context.references])
     if np.isnan(electronic).sum() > MAX_FAILED * electronic.size:
         raise CalculationError(
@@ -114,11 +134,11 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
             failed=len(errors),
             first=type(errors[0]).__name__,
         )
-    fitted = search.fit(electronic)
+    fitted = search.fit(electronic, dimer_curve(tables, context.symbol, engine, repulsion=False))
     measures = search.objective.measure(electronic + fitted.energies)
     return TrialResult(
         objective=fitted.objective,
-        metrics=_metrics(measures, len(errors)),
+        metrics={**_metrics(measures, len(errors)), "wall_violation": fitted.wall},
         details={
             "repulsion": fitted.parameters.model_dump(mode="json"),
             "crystals": {

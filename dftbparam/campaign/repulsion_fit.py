@@ -22,6 +22,7 @@ from dftbparam.engine.embedded import neighbour_shells
 from dftbparam.reference import CrystalReference, build
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score.objective import Objective
+from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
 from dftbparam.space import RepulsionParameters, SearchSpace
 from dftbparam.units import HARTREE
 
@@ -42,11 +43,16 @@ SIMPLEX_SIZE: Final = 0.08
 
 @dataclass(frozen=True)
 class RepulsionFit:
-    """The best repulsion for some tables: its record, the objective, and the repulsive energies (m, n) in eV/atom."""
+    """The best repulsion for some tables.
+
+    Its record, the objective, the repulsive energies of the crystals (m, n) in eV/atom, and the dimer's violation of
+    the wall in eV.
+    """
 
     parameters: RepulsionParameters
     objective: float
     energies: Array
+    wall: float
 
 
 class RepulsionSearch:
@@ -77,6 +83,8 @@ class RepulsionSearch:
                 distances.append(np.append(r, reach + 1.0))
                 weights.append(np.append(0.5 * HARTREE * multiplicity, 0.0))
                 starts.append(starts[-1] + len(r) + 1)
+        contact = contact_distance(symbol)
+        self._dimer = contact * np.array(DISTANCES)
         self._r = np.concatenate(distances)
         self._weights = np.concatenate(weights)
         self._starts = np.array(starts[:-1])
@@ -88,13 +96,23 @@ class RepulsionSearch:
         sums = np.add.reduceat(self._weights * potential.value(self._r), self._starts)
         return np.asarray(sums.reshape(self.objective.volumes.shape))
 
-    def fit(self, electronic: Array) -> RepulsionFit:
-        """Find the repulsion that goes best with electronic energies (m, n), eV/atom."""
+    def dimer(self, values: dict[str, float]) -> Array:
+        """Repulsive energies (k,) of the dimer at `short_range.DISTANCES`, eV."""
+        potential = self.form.homonuclear(values, number=int(self._atom["number"]), radius=self._atom["radius"])
+        return HARTREE * potential.value(self._dimer)
+
+    def value(self, values: dict[str, float], electronic: Array, dimer: Array) -> float:
+        """J of a repulsion with electronic energies of the crystals (m, n), eV/atom, and of the dimer (k,), eV."""
+        wall = wall_violation(DISTANCES, dimer + self.dimer(values))
+        return self.objective.value(self.objective.measure(electronic + self.energies(values)), wall)
+
+    def fit(self, electronic: Array, dimer: Array) -> RepulsionFit:
+        """Find the repulsion that goes best with electronic energies of the crystals (m, n) and of the dimer (k,)."""
 
         def loss(u: Array) -> float:
             inside = np.clip(u, 0.0, 1.0)
             # Beyond the ranges the value at the border plus the distance, so that the simplex comes back.
-            return self.objective(electronic + self.energies(self.space.from_unit(inside))) + 100.0 * float(
+            return self.value(self.space.from_unit(inside), electronic, dimer) + 100.0 * float(
                 np.sum((u - inside) ** 2)
             )
 
@@ -113,9 +131,9 @@ class RepulsionSearch:
             if found.fun < best:
                 best_u, best = np.clip(found.x, 0.0, 1.0), float(found.fun)
         values = self.space.from_unit(best_u)
-        energies = self.energies(values)
         return RepulsionFit(
             parameters=RepulsionParameters(form=self.form.name, values=values),
-            objective=self.objective(electronic + energies),
-            energies=energies,
+            objective=self.value(values, electronic, dimer),
+            energies=self.energies(values),
+            wall=wall_violation(DISTANCES, dimer + self.dimer(values)),
         )

@@ -19,13 +19,17 @@ from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
 from dftbparam.engine.base import Engine, Result, Settings
-from dftbparam.errors import DftbparamError, InputError, NoMinimum
+from dftbparam.errors import DftbparamError, InputError, NoMinimum, StructureError
 from dftbparam.reference import CrystalReference, Dataset, build
 from dftbparam.score import EosFit, ReportCard, build_card, fit_birch_murnaghan, locate_minimum
+from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet, read_set
-from dftbparam.units import HARTREE
+from dftbparam.units import BOHR, HARTREE
 
 Array = NDArray[np.float64]
+
+TRAINING_SCAN: Final = (0.45, 0.50, 0.55)
+"""Relative volumes that a fit looks at beside `SCAN`, so that no deeper well waits just outside the card's window."""
 
 SCAN: Final = (
     0.60, 0.65, 0.70, 0.75, 0.80, 0.85, 0.88, 0.91, 0.94, 0.97, 1.00,
@@ -89,6 +93,10 @@ def energy_curves(
         settings += [one] * len(points)
         slices.append((reference, points))
     results = engine.compute(tables, structures, settings)
+    for result in results:
+        # Bad tables or settings are wrong for every structure; atoms too close for the engine are a matter of this one.
+        if isinstance(result, InputError) and not isinstance(result, StructureError):
+            raise result
     energies = [
         result.extrapolated_energy * HARTREE / len(atoms) if isinstance(result, Result) else np.nan
         for result, atoms in zip(results, structures, strict=True)
@@ -104,6 +112,16 @@ def energy_curves(
 def scan_volumes(references: Sequence[CrystalReference]) -> dict[str, Array]:
     """Volumes of the scan per prototype, Angstrom^3/atom."""
     return {reference.prototype: reference.volume * np.array(SCAN) for reference in references}
+
+
+def dimer_curve(tables: SKSet | Path, symbol: str, engine: Engine, *, repulsion: bool = True) -> Array:
+    """Energies (n,) of the dimer at `short_range.DISTANCES`, eV; NaN where the calculation failed."""
+    contact = contact_distance(symbol) * BOHR
+    structures = [Atoms([symbol, symbol], positions=[(0, 0, 0), (0, 0, x * contact)]) for x in DISTANCES]
+    results = engine.compute(tables, structures, Settings(temperature=TEMPERATURE, repulsion=repulsion))
+    return np.array(
+        [result.extrapolated_energy * HARTREE if isinstance(result, Result) else np.nan for result in results]
+    )
 
 
 def score_tables(tables: SKSet | Path, symbol: str, references: Dataset, engine: Engine) -> ReportCard:
@@ -138,7 +156,7 @@ def score_tables(tables: SKSet | Path, symbol: str, references: Dataset, engine:
     refined, _ = energy_curves(tables, crystals, engine, windows) if windows else ({}, [])
     for prototype, (v, e) in refined.items():
         try:
-            fits[prototype] = fit_birch_murnaghan(v, e, extrapolate=True)
+            fits[prototype] = fit_birch_murnaghan(v, e)
         except NoMinimum as error:
             fits[prototype] = error
     provenance: dict[str, Any] = {

@@ -345,9 +345,9 @@ class ConvexCubic(RepulsionForm):
         """Amplitude at R = 0 in Hartree, cutoff radius in Bohr in proportion to the covalent radius, exponent."""
         size = max(radius, _SMALLEST_SCALE)
         return (
-            Parameter("amplitude", 1e-2, 1e4, scale="log", unit="Hartree"),
+            Parameter("amplitude", 1e-1, 1e5, scale="log", unit="Hartree"),
             Parameter("cutoff", 1.1 * size, 2.5 * size, unit="Bohr"),
-            Parameter("exponent", 3.0, 10.0),
+            Parameter("exponent", 3.0, 14.0),
         )
 
     def defaults(self, number: int, radius: float) -> dict[str, float]:

@@ -7,8 +7,9 @@ the crystal that is most stable in the reference (eV/atom); <.> is the mean over
 
 where u_c measures how unsound crystal c is: 0 where its minimum is the lowest point from 0.6 to 1.6 of the reference
 volume, 1/3 plus the depth of the deeper well in eV (at most 2) where not, and 5/3 plus how far the curve falls where
-there is no minimum at all. The three figures enter as root of squares, so that one is not bought with another. The
-denominators are errors one can live with, an eighth to a quarter of those of published PTBP.
+there is no minimum at all. The dimer enters the same sum with 1/3 plus its violation in eV of the wall at short
+distance (`dftbparam.score.short_range`). The three figures enter as root of squares, so that one is not bought with
+another. The denominators are errors one can live with, an eighth to a quarter of those of published PTBP.
 
 Errors of single crystals are cut (dV at 60 %, dB at 400 %, dE at 2 eV): beyond, a number says no more than "wrong".
 """
@@ -24,8 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference
+from dftbparam.score.card import ReportCard
 from dftbparam.score.eos import EosFitter
-from dftbparam.score.soundness import OWN_WELL, TOLERANCE
+from dftbparam.score.soundness import LOW, OWN_WELL, TOLERANCE
 
 Array = NDArray[np.float64]
 
@@ -70,7 +72,9 @@ class Objective:
     references
         The crystals.
     relative_volumes
-        (n,), increasing, in units of each crystal's reference volume; from 0.6 or less to 1.6 or more.
+        (n,), increasing, in units of each crystal's reference volume; from 0.6 or less to 1.6 or more. A deeper well
+        below 0.6 counts like any other; a point there without an energy (the overlap of a strongly compressed crystal
+        may be singular) is left out.
     weights
         See `Weights`.
     """
@@ -122,7 +126,7 @@ class Objective:
             dB[good] = 100.0 * (fits.b0[ok] / self._b0[good] - 1.0)
             e0[good] = fits.e0[ok]
             far = np.abs(self.volumes[good] / fits.v0[ok, None] - 1.0) > OWN_WELL
-            broken = ~np.isfinite(e[good]).all(axis=1)
+            broken = ~np.isfinite(e[good][:, self.relative_volumes >= LOW]).all(axis=1)
             drop = np.where(far & np.isfinite(e[good]), fits.e0[ok, None] - e[good], -np.inf)
             depth = np.max(drop, axis=1, initial=-np.inf)
             unsound[good] = np.where((depth > TOLERANCE) | broken, 1.0 / 3.0 + np.clip(depth, 0.0, 2.0), 0.0)
@@ -135,13 +139,40 @@ class Objective:
         dE = (e0 - e0[self.stable]) - self._phase
         return Measures(dV=dV, dB=dB, dE=dE, unsound=unsound, stable=self.stable)
 
-    def value(self, measures: Measures) -> float:
-        """Weigh the measures into J."""
+    def value(self, measures: Measures, wall: float = 0.0) -> float:
+        """Weigh the measures, and the dimer's violation of the wall in eV, into J."""
         w = self.weights
         volume = _mean(measures.dV, 60.0) / w.volume
         bulk = _mean(measures.dB, 400.0) / w.bulk_modulus
         phase = _mean(measures.dE[self._others], 2.0) / w.phase_energy
-        return float(np.sqrt(volume**2 + bulk**2 + phase**2) + w.unsound * measures.unsound.sum())
+        unsound = measures.unsound.sum() + (1.0 / 3.0 + wall if wall > 0.0 else 0.0)
+        return float(np.sqrt(volume**2 + bulk**2 + phase**2) + w.unsound * unsound)
+
+    def of_card(self, card: ReportCard, wall: float = 0.0) -> float:
+        """J from a report card instead of a scan; the same residuals, from the card's finer fits.
+
+        Unsoundness enters as the card gives it: 1/3 plus the depth of a deeper well, 5/3 for a missing minimum.
+        """
+        by_name = {crystal.prototype: crystal for crystal in card.crystals}
+        crystals = [by_name[reference.prototype] for reference in self.references]
+
+        def column(name: str) -> Array:
+            return np.array([np.nan if getattr(c, name) is None else getattr(c, name) for c in crystals])
+
+        unsound = []
+        for crystal in crystals:
+            depth = 0.0 if crystal.deeper_well is None else min(crystal.deeper_well.depth, 2.0)
+            unsound.append(0.0 if crystal.sound else (1.0 / 3.0 + depth if crystal.has_minimum else 5.0 / 3.0))
+        return self.value(
+            Measures(
+                dV=column("dV"),
+                dB=column("dB"),
+                dE=column("phase_energy_error"),
+                unsound=np.array(unsound),
+                stable=self.stable,
+            ),
+            wall,
+        )
 
     def __call__(self, energies: Array) -> float:
         """J of curves (m, n), eV/atom on `volumes`."""

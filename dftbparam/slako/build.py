@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
 from dftbparam.elements import element
-from dftbparam.errors import ParameterError
+from dftbparam.errors import AtomError, ParameterError
 from dftbparam.repulsion.forms import get_form
 from dftbparam.repulsion.spline import to_spline
 from dftbparam.skf.model import EXTENDED_COLUMNS, SIMPLE_COLUMNS, OnSite, Repulsion, SKFile, SKSet, SplineRepulsion
@@ -30,6 +30,9 @@ then change by less than 0.2 meV/atom."""
 
 MAX_CUTOFF: Final = 20.0
 """No table is longer than this, Bohr."""
+
+LOOSE_END: Final = 1e-4
+"""A table that is cut at `MAX_CUTOFF` while an integral is larger than this would be wrong without a word."""
 
 NODE_STEPS: Final = ((3.0, 0.05), (np.inf, 0.10))
 """Distances at which integrals are computed: step 0.05 Bohr up to 3 Bohr, 0.1 beyond. The integrals are so smooth in R
@@ -53,9 +56,18 @@ def pair_files(
         Spacing of the distances in Bohr.
     cutoff
         Last distance in Bohr; None ends the table where it has decayed (`TAIL`).
+
+    Raises
+    ------
+    ParameterError
+        Grid step or cutoff out of range.
+    AtomError
+        The orbitals reach so far that a table of `MAX_CUTOFF` would cut them off.
     """
-    if grid_step <= 0.0 or grid_step > 0.2:
+    if not 0.0 < grid_step <= 0.2:
         raise ParameterError(f"grid step {grid_step} Bohr must lie in (0, 0.2]; DFTB+ interpolates over 8 points")
+    if cutoff is not None and not 1.0 <= cutoff <= 60.0:
+        raise ParameterError(f"cutoff {cutoff} Bohr must lie in [1, 60]")
     same = first is second
     longest = min(first.tables.reach + second.tables.reach, MAX_CUTOFF) if cutoff is None else cutoff
     nodes = _nodes(longest, grid_step)
@@ -63,6 +75,11 @@ def pair_files(
         nodes, first.tables, second.tables, density=superposition == "density", gga=functional == "PBE"
     )
     if cutoff is None:
+        if longest == MAX_CUTOFF and (last := float(np.maximum(np.abs(h[-1]), np.abs(s[-1])).max())) > LOOSE_END:
+            raise AtomError(
+                f"{first.symbol}-{second.symbol}: the orbitals reach too far, integrals are still {last:.1e} at "
+                f"{MAX_CUTOFF} Bohr; confine them more (smaller radii), or give a cutoff of your own"
+            )
         alive = np.nonzero(np.maximum(np.abs(h), np.abs(s)).max(axis=1) > TAIL)[0]
         longest = min(longest, float(nodes[min(alive[-1] + 1, len(nodes) - 1)]))
     r = grid_step * np.arange(1, int(np.floor(longest / grid_step + 1e-9)) + 1)

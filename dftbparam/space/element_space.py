@@ -28,8 +28,10 @@ DENSITY_RANGE: Final = (1.5, 9.0)
 SMALLEST: Final = 1.5
 """No radius is searched below this, Bohr."""
 
-POWER_RANGE: Final = (1.5, 8.0)
-SHIFT_RANGE: Final = (-0.10, 0.20)
+POWER_RANGE: Final = (1.5, 10.0)
+"""From nearly linear to nearly a hard wall."""
+
+SHIFT_RANGE: Final = (-0.10, 0.30)
 """Range of the polarisation shell's shift, Hartree."""
 
 DEFAULT_POWER: Final = 2.0
@@ -107,8 +109,8 @@ STARTS: Final[tuple[Mapping[str, float], ...]] = (
 )
 """Points to start from beside the default radii: radii in covalent radii, shift in Hartree.
 
-Two families of good parameters that fits of sp and of d elements end in: a tight s shell with the others nearly free, and
-tight p and d shells. A Gaussian process finds them from scratch, too, but in several times as many evaluations.
+Two families of good parameters that fits of sp and of d elements end in: a tight s shell with the others nearly free,
+and tight p and d shells. A Gaussian process finds them from scratch, too, but in several times as many evaluations.
 """
 
 

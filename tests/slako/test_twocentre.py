@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
 from dftbparam.skf.model import SIMPLE_COLUMNS
 from dftbparam.slako.build import pair_files
@@ -91,6 +92,29 @@ def test_potential_superposition_shares_the_overlap():
     assert np.abs(a.hamiltonian[:n] - b.hamiltonian[:n]).max() > 1e-3
     # Far apart the potentials do not overlap and both schemes agree.
     assert np.abs(a.hamiltonian[380:n] - b.hamiltonian[380:n]).max() < 5e-4
+
+
+@pytest.mark.parametrize("distance", [2.0, 3.0, 4.5])
+def test_d_overlap_against_another_quadrature(distance):
+    # Spherical coordinates about one atom instead of spheroidal ones about both; splines of P instead of the tables.
+    record = load_parameter_set("ptbp").element("Ti")
+    atom = solve_pseudo_atom(record)
+    run = atom.runs["3d"]
+    orbital = CubicSpline(np.log(run.grid.r), run.shells["3d"][1] / run.grid.r)
+    x, w = np.polynomial.legendre.leggauss(500)
+    u = 0.5 * (x + 1.0)
+    reach = atom.tables.reach
+    r, c = np.meshgrid(reach * u**2, x, indexing="ij")
+    z, rho = r * c - distance, r * np.sqrt(1.0 - c * c)
+    other = np.hypot(z, rho)
+    y = 0.7905694150420949 * (3.0 * c * c - 1.0)
+    y_other = 0.7905694150420949 * (3.0 * (z / other) ** 2 - 1.0)
+    second = np.where(other < reach, orbital(np.log(other)), 0.0)
+    weight = (reach * u * w)[:, None] * w[None, :] * r**2
+    expected = float(np.sum(weight * orbital(np.log(r)) * second * y * y_other))
+    channels, _, s = two_centre_integrals(np.array([distance]), atom.tables, atom.tables)
+    d = [l for _, l in atom.shells].index(2)
+    assert s[0, channels.index((d, d, 0))] == pytest.approx(expected, abs=1e-8)
 
 
 def golden():
