@@ -1,8 +1,8 @@
 r"""Angular parts, signs and gradients of the two-centre kernel, against quadratures written here from scratch.
 
 Orbitals are R_l(r) T_lm(theta) with T_lm the associated Legendre functions of scipy, normalised by hand to
-int T^2 sin(theta) dtheta = 1 and freed of the Condon-Shortley phase that scipy includes: T_lm > 0 for small theta, as for
-the real harmonics x, xz, xz^2 of the Slater-Koster convention. Both axes point along +z.
+int T^2 sin(theta) dtheta = 1 and freed of the Condon-Shortley phase that scipy includes: T_lm > 0 for small theta, as
+for the real harmonics x, xz, xz^2 of the Slater-Koster convention. Both axes point along +z.
 """
 
 from math import factorial, gamma
