@@ -13,10 +13,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dftbparam.errors import FileFormatError, ParameterError
+from dftbparam.elements import element, parse_configuration
+from dftbparam.errors import ElementError, FileFormatError, ParameterError
 
 SCHEMA_VERSION = 1
 """Raised when a saved parameter set can no longer be read by the previous code."""
+
+ELECTRON_TOLERANCE = 1e-6
+"""Electrons that a configuration with fractional occupations may be off by."""
 
 
 class _Record(BaseModel):
@@ -50,6 +54,9 @@ class ElementParameters(_Record):
 
     ``shells`` maps valence shells ("3s", "3p", "3d") to their confinement; their order is that of the SKF shells.
     ``on_site`` overrides free-atom eigenvalues (Hartree) of shells that have none of their own worth using.
+
+    Validated at construction: a known element, all its electrons in ``configuration`` (the atom is neutral), every
+    shell of ``shells`` in it (an empty one as ``3d0``), and ``on_site`` for such shells only.
     """
 
     symbol: str
@@ -69,6 +76,31 @@ class ElementParameters(_Record):
         if min(angular) < 0 or len(set(angular)) != len(angular):
             raise ValueError(f"shells {list(shells)} must be named like '3s', one per angular momentum")
         return shells
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        try:
+            atom = element(self.symbol)
+            configuration = parse_configuration(self.configuration)
+        except (ElementError, ParameterError) as error:
+            # pydantic collects ValueErrors only; these would pass through it without the place in the file.
+            raise ValueError(error.message) from None
+        electrons = sum(configuration.values())
+        if abs(electrons - atom.number) > ELECTRON_TOLERANCE:
+            raise ValueError(
+                f"configuration {self.configuration!r} holds {electrons:g} electrons, but {self.symbol} has "
+                f"{atom.number}; right would be e.g. {atom.configuration_text!r}"
+            )
+        absent = [shell for shell in self.shells if shell not in configuration]
+        if absent:
+            raise ValueError(
+                f"shell {absent[0]!r} is not in the configuration {self.configuration!r}; an empty shell is written "
+                f"with zero electrons, as {absent[0]}0"
+            )
+        stray = [shell for shell in self.on_site if shell not in self.shells]
+        if stray:
+            raise ValueError(f"on_site names the shell {stray[0]!r}; the valence shells are {', '.join(self.shells)}")
+        return self
 
     @property
     def max_angular(self) -> int:
@@ -146,6 +178,7 @@ def load_parameter_set(name_or_path: str | Path) -> ParameterSet:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise FileFormatError(
-            f"{place}: {first['msg']} (given: {str(first.get('input'))[:60]!r})", path=where
-        ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        # The validators above name the offending value themselves; their input is the whole record.
+        given = "" if first["type"] == "value_error" else f" (given: {str(first.get('input'))[:60]!r})"
+        raise FileFormatError(f"{place}: {message}{given}" if place else message, path=where) from None

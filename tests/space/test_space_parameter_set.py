@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from dftbparam.elements import parse_configuration
 from dftbparam.errors import FileFormatError, ParameterError
@@ -74,7 +75,13 @@ def test_unknown_name_lists_the_shipped():
         (lambda d: d["elements"]["Si"]["density"].update(radius=-1.0), r"elements\.Si\.density\.radius"),
         (lambda d: d["elements"]["Si"].update(shells={}), "at least one valence shell"),
         (lambda d: d["elements"]["Si"].update(shells={"3x": {"radius": 3.0}}), "must be named like '3s'"),
-        (lambda d: d["elements"]["Si"].update(symbol="C"), "holds the parameters of 'C'"),
+        (lambda d: d["elements"].update(C=d["elements"]["Si"]), "element 'C' holds the parameters of 'Si'"),
+        (lambda d: d["elements"]["Si"].update(symbol="C"), r"elements\.Si: configuration .* 14 electrons, but C has 6"),
+        (lambda d: d["elements"]["Si"].update(symbol="si"), r"elements\.Si: unknown element 'si'; did you mean Si"),
+        (lambda d: d["elements"]["Si"].update(configuration="[Ne] 3s2 3p1 3d0"), "13 electrons, but Si has 14"),
+        (lambda d: d["elements"]["Si"].update(configuration="[Ne] 3s2 3p2"), "shell '3d' is not in .*as 3d0"),
+        (lambda d: d["elements"]["Si"].update(configuration="[Ne] 3s9 3p2"), "3s holds at most 2 electrons"),
+        (lambda d: d["elements"]["Si"].update(on_site={"4s": 0.1}), "on_site names the shell '4s'.*3s, 3p, 3d"),
         (lambda d: d.update(colour="red"), "colour: Extra inputs"),
     ],
 )
@@ -83,8 +90,19 @@ def test_malformed_file(ptbp, tmp_path, change, reason):
     change(data)
     path = tmp_path / "bad.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(FileFormatError, match=reason):
+    with pytest.raises(FileFormatError, match=reason) as caught:
         load_parameter_set(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_records_are_checked_when_made_in_python():
+    shells = {"3s": Confinement(radius=3.0)}
+    with pytest.raises(ValidationError, match="10 electrons, but Si has 14"):
+        ElementParameters(symbol="Si", configuration="[Ne]", shells=shells, density=Confinement(radius=7.0))
+    fractional = "[Ne] 3s1.5 3p2.5 3d0"
+    record = ElementParameters(symbol="Si", configuration=fractional, shells=shells, density=Confinement(radius=7.0))
+    assert record.configuration == fractional
 
 
 def test_not_json(tmp_path):
