@@ -12,16 +12,21 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from dftbparam.elements import all_symbols
+from dftbparam.elements import all_symbols, element
 from dftbparam.errors import FileFormatError, ReferenceDataError
 from dftbparam.reference.prototypes import PROTOTYPES
 from dftbparam.reference.records import CrystalReference, Dataset
+from dftbparam.units import BOHR
 
 DEFAULT_DATASET: Final = "acwf-unaries-pbe"
 """The set that covers H to Cm with four crystals each."""
 
 FORMAT_VERSION: Final = 1
 """Raised when a data set folder can no longer be read by the previous code."""
+
+PLAUSIBLE: Final = (0.5, 4.0)
+"""Nearest-neighbour distances in units of two covalent radii (Cordero's, at least 1 Bohr). The shipped crystals have
+0.60 (Eu, diamond) to 2.80 (Ne, fcc); volumes per cell instead of per atom, or in Bohr^3, mostly fall outside."""
 
 _NUMBERS: Final = ("volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread", "n_codes")
 _COLUMNS: Final = ("symbol", "prototype", *_NUMBERS)
@@ -171,9 +176,25 @@ def _crystal(fields: list[str], header: list[str], path: str, line: int) -> Crys
             kind = "a whole number" if name == "n_codes" else "a number"
             raise FileFormatError(f"{name} {row[name]!r} is not {kind}", path=path, line=line) from None
     try:
-        return CrystalReference.model_validate(row)
+        crystal = CrystalReference.model_validate(row)
     except ValidationError as error:
         raise FileFormatError(_first(error), path=path, line=line) from None
+    _check_distance(crystal, path, line)
+    return crystal
+
+
+def _check_distance(crystal: CrystalReference, path: str, line: int) -> None:
+    """Refuse a volume that puts neighbours inside each other, or out of each other's reach."""
+    distance = PROTOTYPES[crystal.prototype].neighbour_distance(crystal.volume)
+    contact = 2.0 * BOHR * max(element(crystal.symbol).covalent_radius, 1.0)
+    low, high = (factor * contact for factor in PLAUSIBLE)
+    if not low <= distance <= high:
+        raise FileFormatError(
+            f"volume {crystal.volume:g} Angstrom^3/atom puts neighbours of {crystal.symbol} {crystal.prototype} "
+            f"{distance:.3g} Angstrom apart; plausible would be {low:.2f} to {high:.2f} Angstrom",
+            path=path,
+            line=line,
+        )
 
 
 def _first(error: ValidationError) -> str:

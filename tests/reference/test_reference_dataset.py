@@ -127,6 +127,12 @@ def test_missing_file(folder, name):
         ("Si,diamond,twenty,0.55,4.3,-0.53,0.001,17", "volume 'twenty' is not a number"),
         ("Si,diamond,-20.4,0.55,4.3,-0.53,0.001,17", r"volume: .*greater than 0.*-20\.4"),
         ("Si,diamond,20.4,0,4.3,-0.53,0.001,17", "bulk_modulus: .*greater than 0"),
+        (
+            "Si,diamond,1.0,0.55,4.3,-0.53,0.001,17",
+            "volume 1 .*Si diamond 0.866 Angstrom apart; plausible .*1.11 to 8.88",
+        ),
+        ("Si,bcc,2000,0.55,4.3,-0.53,0.001,17", "volume 2000 .*13.7 Angstrom apart"),
+        ("H,sc,0.02,0.55,4.3,-0.53,0.001,17", "volume 0.02 .*H sc 0.271 Angstrom apart; plausible .*0.53 to 4.23"),
         ("Si,diamond,nan,0.55,4.3,-0.53,0.001,17", "volume: .*finite.*nan"),
         ("Si,diamond,20.4,0.55,4.3,inf,0.001,17", "energy: .*finite.*inf"),
         ("Si,diamond,20.4,0.55,4.3,-0.53,-1,17", "energy_spread: .*greater than or equal to 0"),
