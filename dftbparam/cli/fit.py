@@ -11,21 +11,12 @@ import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
 from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
-from dftbparam.cli.output import STDOUT, JsonOption, complain, note, present, show_table
+from dftbparam.cli.output import STDOUT, JsonOption, complain, note, prepare_json, present, show_table
 from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
-    from dftbparam.campaign.scoring import Curves
-    from dftbparam.reference import Dataset
-    from dftbparam.score import ReportCard
-
-OURS: Final = "this fit"
-PUBLISHED: Final = "published PTBP"
-
-PLOTTED: Final = (0.85, 0.88, 0.91, 0.94, 0.96, 0.98, 1.00, 1.02, 1.04, 1.06, 1.09, 1.12, 1.15)
-"""Volumes of the plots, relative to the reference."""
 
 SCORE_VERSION: Final = 1
 """Raised when a score.json can no longer be read by the previous code."""
@@ -51,6 +42,20 @@ def fit(
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is already running.")
     ] = None,
+    repulsion: Annotated[
+        str | None,
+        typer.Option(
+            "--repulsion",
+            metavar="NAME",
+            help="Form of the repulsion: convex-cubic, screened-power or screened-nuclear.",
+        ),
+    ] = None,
+    fixed_power: Annotated[
+        bool, typer.Option("--fixed-power", help="Keep the confinement (r/r0)^2 instead of searching its power.")
+    ] = False,
+    no_shift: Annotated[
+        bool, typer.Option("--no-shift", help="Keep the polarisation shell's level of the free atom.")
+    ] = False,
     seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the search.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run. [default: skf_out/SYMBOL]")
@@ -83,12 +88,16 @@ def fit(
         evaluations=evaluations,
         workers=workers,
         scheduler=scheduler,
+        repulsion=repulsion,
+        power=not fixed_power,
+        shift=not no_shift,
         seed=seed,
         out=folder,
         resume=resume,
     )
     load_dataset(request.references).crystals_of(symbol)
     prepare_folder(folder)
+    prepare_json(json)
     with Reporter(f"fit {symbol}") as reporter:
         try:
             outcome = run_fit(request, reporter)
@@ -101,7 +110,7 @@ def fit(
         raise typer.Exit(INTERRUPTED)
     note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}; drawing and writing")
     write_outcome(folder, request, result, outcome.trial_rows)
-    _show(symbol, folder, cards_of(result), json)
+    _show(symbol, folder, result, json)
     note(f"wrote {folder}")
 
 
@@ -128,17 +137,10 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["dftbparam", *words, "--resume"])
 
 
-def cards_of(result: FitResult) -> dict[str, ReportCard]:
-    """Report cards by name: this fit's, then the published one where there is one."""
-    cards = {OURS: result.card}
-    if result.published is not None:
-        cards[PUBLISHED] = result.published
-    return cards
-
-
 def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> None:
     """Draw the plots and write the folder."""
-    from dftbparam.publish import write_run_folder
+    from dftbparam.campaign.fit_curves import cards_of
+    from dftbparam.publish import public_command, write_run_folder
     from dftbparam.reference import load_dataset
 
     data = load_dataset(request.references)
@@ -149,18 +151,27 @@ def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: li
         parameters=result.parameters,
         score={"schema_version": SCORE_VERSION, "symbol": request.symbol, "cards": cards},
         trials=rows,
-        plots=draw(folder, request, result, rows),
-        command=shlex.join(["dftbparam", *sys.argv[1:]]),
-        settings=request.model_dump(mode="json", exclude={"out", "resume"}),
+        plots=draw(request, result, rows),
+        command=public_command(["dftbparam", *sys.argv[1:]]),
+        settings={"request": _asked(request), "run": result.parameters.provenance["settings"]},
         reference=data,
         seed=request.seed,
         engine_versions=result.engine_versions,
     )
 
 
-def draw(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+def _asked(request: FitRequest) -> dict[str, Any]:
+    """The request as it is published: without where it ran and where it was written."""
+    from dftbparam.publish import public_path
+
+    asked = request.model_dump(mode="json", exclude={"resume", "scheduler"})
+    return {**asked, "references": public_path(request.references), "out": public_path(str(request.out))}
+
+
+def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Draw the plots of a fit, as PNG files by name."""
-    from dftbparam.campaign.fit import RUN_ID, STORE_NAME
+    from dftbparam.campaign.fit_curves import PLOTTED, cards_of, fit_curves
+    from dftbparam.engine.factory import make_engine
     from dftbparam.reference import load_dataset
     from dftbparam.report import (
         atom_curves,
@@ -171,20 +182,19 @@ def draw(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[s
         plot_energy_volume,
         render,
     )
-    from dftbparam.store import TrialStore
 
     symbol = request.symbol
     data = load_dataset(request.references)
-    with TrialStore.open(folder / STORE_NAME, create=False) as store:
-        n_initial = int(store.load_run(RUN_ID).settings["campaign"]["n_initial"])
+    crystals = data.crystals_of(symbol)
     curves = card_curves(
-        data.crystals_of(symbol),
+        crystals,
         cards_of(result),
         reference_label=f"DFT ({data.functional})",
         low=PLOTTED[0],
         high=PLOTTED[-1],
-        scans=_scans(request, result, data),
+        scans=fit_curves(result, crystals, make_engine(request.engine)),
     )
+    n_initial = int(result.parameters.provenance["settings"]["campaign"]["n_initial"])
     record = result.parameters.element(symbol)
     atom = atom_curves(record, result.parameters.functional, result.parameters.superposition)
     figures = {
@@ -197,30 +207,10 @@ def draw(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[s
     return {f"{name}.png": render(figure) for name, figure in figures.items()}
 
 
-def _scans(request: FitRequest, result: FitResult, data: Dataset) -> dict[str, Curves]:
-    """Compute the points that the plots show, per card and crystal."""
-    import numpy as np
-    from numpy.typing import NDArray
+def _show(symbol: str, folder: Path, result: FitResult, json: str | None) -> None:
+    from dftbparam.campaign.fit_curves import cards_of
 
-    from dftbparam.campaign.fit import PUBLISHED as PUBLISHED_SET
-    from dftbparam.campaign.scoring import energy_curves
-    from dftbparam.engine.factory import make_engine
-    from dftbparam.slako.build import build_tables
-    from dftbparam.space import load_parameter_set
-
-    crystals = data.crystals_of(request.symbol)
-    volumes: dict[str, NDArray[np.float64]] = {
-        crystal.prototype: crystal.volume * np.array(PLOTTED) for crystal in crystals
-    }
-    engine = make_engine(request.engine)
-    scans = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
-    if result.published is not None:
-        published = build_tables(load_parameter_set(PUBLISHED_SET), [request.symbol])
-        scans[PUBLISHED] = energy_curves(published, crystals, engine, volumes)[0]
-    return scans
-
-
-def _show(symbol: str, folder: Path, cards: dict[str, ReportCard], json: str | None) -> None:
+    cards = cards_of(result)
     if json != STDOUT:
         columns = [column for column in CRYSTAL_COLUMNS if column.key != "symbol"]
         show_table(f"{symbol}, crystal by crystal", columns, crystal_rows(cards))
@@ -228,5 +218,8 @@ def _show(symbol: str, folder: Path, cards: dict[str, ReportCard], json: str | N
         "symbol": symbol,
         "folder": str(folder),
         "cards": {name: card.model_dump(mode="json") for name, card in cards.items()},
+        "at_border": list(result.at_border),
     }
     present(json, value, f"{symbol}, in short", summary_columns(list(cards)), summary_rows(cards))
+    if result.at_border:
+        note(f"at the end of their range: {', '.join(result.at_border)}; a wider space might do better")

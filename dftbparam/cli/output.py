@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dftbparam.publish import write_json
+from dftbparam.publish import prepare_file, write_json
 
 STDOUT: Final = "-"
 """What stands for standard output where a file is asked for."""
@@ -86,6 +86,12 @@ def cell(value: Any, form: str = "") -> str:
     if form and isinstance(value, int | float):
         return format(value, form)
     return str(value)
+
+
+def prepare_json(target: str | None) -> None:
+    """Make sure, before a long computation, that `show_json` can write; `ParameterError` if not."""
+    if target is not None and target != STDOUT:
+        prepare_file(Path(target))
 
 
 def show_json(target: str, value: Any) -> None:

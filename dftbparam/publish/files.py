@@ -39,6 +39,30 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
+def prepare_file(path: Path) -> Path:
+    """Make sure that a file can be written later; an older one of this name stays as it is.
+
+    Called before a long computation, so that an unwritable place costs no time.
+
+    Raises
+    ------
+    ParameterError
+        Its folder is missing or cannot be written, or the path is a folder; the message says which.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ParameterError(f"output file {str(path)!r} is a folder; name a file in it", path=str(path))
+    probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise ParameterError(
+            f"output file {str(path)!r} cannot be written ({error.strerror}); choose another place", path=str(path)
+        ) from None
+    return path
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
@@ -134,6 +135,27 @@ def machine() -> dict[str, str]:
 def now() -> str:
     """The time, ISO 8601, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def public_path(text: str) -> str:
+    """Reduce an absolute path to its last part; anything else stays as it is.
+
+    What is published must not tell where on somebody's machine it was made.
+    """
+    path = Path(text)
+    return (path.name or "/") if path.is_absolute() else text
+
+
+def public_command(words: Iterable[str]) -> str:
+    """Write a command line as a shell would take it, without absolute paths and addresses of schedulers."""
+    shown: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        if not (option.startswith("--") and equals):
+            option, equals, value = "", "", word
+        named = option or (shown[-1] if shown else "")
+        shown.append(option + equals + ("ADDRESS" if named == "--scheduler" else public_path(value)))
+    return shlex.join(shown)
 
 
 def record_files(folder: Path, names: Iterable[str]) -> tuple[FileRecord, ...]:

@@ -6,14 +6,18 @@ import csv
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dftbparam.campaign import fit as campaign_fit
+from dftbparam.cli import fit as cli_fit
 from dftbparam.cli import progress as cli_progress
 from dftbparam.errors import CalculationError, EngineError
 from dftbparam.publish import read_manifest, verify_folder
 from dftbparam.reference import load_dataset
+from dftbparam.repulsion.forms import FORMS
+from dftbparam.score import ReportCard
 from dftbparam.skf import check_set
 from dftbparam.space import load_parameter_set
 
@@ -39,11 +43,15 @@ def no_search(monkeypatch):
         (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
         (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
         (("Si", "--sampler", "guess"), "no sampler 'guess'; there are: skopt, sobol, random"),
+        (("Si", "--repulsion", "guess"), "no repulsion 'guess'; there are: screened-nuclear"),
         (("Si", "--out", "file/Si"), "output folder 'file/Si' cannot be written"),
+        (("Si", "--json", "nowhere/si.json"), "output file 'nowhere/si.json' cannot be written (No such file"),
+        (("Si", "--json", "folder"), "output file 'folder' is a folder"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_computed(refused, no_search, tmp_path, words, message):
     (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
     assert message in refused("fit", *words).splitlines()[-1]
 
 
@@ -61,6 +69,26 @@ def test_numbers_out_of_range_are_bad_usage(run, no_search, words):
     result = run("fit", "Si", *words)
     assert result.exit_code == 2
     assert words[0] in result.stderr
+
+
+def test_options_reach_the_request(run, monkeypatch):
+    seen = []
+
+    def interrupted(request, _on_progress):
+        seen.append(request)
+        return campaign_fit.FitOutcome([], [])
+
+    monkeypatch.setattr(campaign_fit, "run_fit", interrupted)
+    run("fit", "Si")
+    run("fit", "Si", "--repulsion", "screened-power", "--fixed-power", "--no-shift")
+    plain, chosen = seen
+    assert (plain.repulsion, plain.power, plain.shift) == ("convex-cubic", True, True)
+    assert (chosen.repulsion, chosen.power, chosen.shift) == ("screened-power", False, False)
+
+
+def test_help_names_every_repulsion(run):
+    text = run("fit", "--help").stdout
+    assert all(name in text for name in FORMS)
 
 
 def test_a_missing_engine_is_exit_3(run, monkeypatch):
@@ -141,18 +169,43 @@ def test_the_manifest_says_where_the_numbers_come_from(fitted):
     manifest = read_manifest(fitted[0])
     assert manifest.seed == 5
     assert manifest.reference.checksum == load_dataset().checksum
-    assert manifest.settings["evaluations"] == 3
-    assert manifest.settings["sampler"] == "sobol"
+    assert manifest.settings["request"]["evaluations"] == 3
+    assert manifest.settings["request"]["sampler"] == "sobol"
+    assert manifest.settings["request"]["repulsion"] == "convex-cubic"
+    run = manifest.settings["run"]
+    assert (run["campaign"]["seed"], run["campaign"]["in_flight"]) == (5, 2)
+    assert run["evaluation"]["dataset_checksum"] == load_dataset().checksum
+    assert "radius_3s" in run["space"]
     assert manifest.trials == {"done": 3, "failed": 0}
     assert manifest.versions["numpy"]
     assert manifest.parameters["Si"]["shells"]
+
+
+def test_nothing_published_names_a_place_on_this_machine(fitted):
+    folder = fitted[0]
+    assert read_manifest(folder).settings["request"]["out"] == "Si"
+    for name in ("manifest.json", "parameters.json", "score.json", "trials.csv"):
+        text = (folder / name).read_text()
+        assert str(folder.parent) not in text
+
+
+def test_parameters_at_the_end_of_their_range_are_named(fitted, capsys):
+    score = json.loads((fitted[0] / "score.json").read_text())
+    card = ReportCard.model_validate(score["cards"]["this fit"])
+    result = SimpleNamespace(card=card, published=None, at_border=["power = 10", "radius_3d = 10.5 Bohr"])
+    cli_fit._show("Si", fitted[0], result, None)
+    shown = capsys.readouterr()
+    assert "this fit" in shown.out
+    assert shown.err == "at the end of their range: power = 10, radius_3d = 10.5 Bohr; a wider space might do better\n"
 
 
 def test_the_summary_stands_beside_the_published_set(fitted):
     _, first, _, second = fitted
     assert "published PTBP" in first.stdout
     assert "mean |ΔB|, %" in first.stdout
-    cards = json.loads(second.stdout)["cards"]
+    value = json.loads(second.stdout)
+    assert isinstance(value["at_border"], list)
+    cards = value["cards"]
     assert set(cards) == {"this fit", "published PTBP"}
     assert cards["published PTBP"]["mean_abs_dV"] == pytest.approx(15.0, abs=1.0)
 

@@ -11,7 +11,10 @@ import pytest
 from dftbparam.errors import FileFormatError, InputError, ParameterError
 from dftbparam.publish import (
     MANIFEST_NAME,
+    prepare_file,
     prepare_folder,
+    public_command,
+    public_path,
     read_manifest,
     verify_folder,
     versions,
@@ -140,6 +143,27 @@ def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ParameterError, match=r"cannot be written .* --out"):
         prepare_folder(tmp_path / "file" / "Si")
+
+
+def test_a_file_that_cannot_be_written_later_is_an_input_error_now(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("old")
+    assert prepare_file(path) == path
+    assert path.read_text() == "old"
+    assert prepare_file(tmp_path / "new.json") == tmp_path / "new.json"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(ParameterError, match="cannot be written"):
+        prepare_file(tmp_path / "missing" / "a.json")
+    with pytest.raises(ParameterError, match="is a folder"):
+        prepare_file(tmp_path)
+
+
+def test_a_published_command_names_no_place():
+    words = ["dftbparam", "fit", "Si", "--out", "/home/me/runs/Si", "--references=/data/mine", "--json", "out/si.json"]
+    assert public_command(words) == "dftbparam fit Si --out Si --references=mine --json out/si.json"
+    assert public_command(["fit", "--scheduler", "tcp://node7:8786"]) == "fit --scheduler ADDRESS"
+    assert public_command(["fit", "--scheduler=tcp://node7:8786", "two words"]) == "fit --scheduler=ADDRESS 'two words'"
+    assert [public_path(text) for text in ("/a/b", "a/b", "/", "")] == ["b", "a/b", "/", ""]
 
 
 def test_a_failed_write_keeps_the_old_file(tmp_path):
