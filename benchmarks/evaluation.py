@@ -1,7 +1,8 @@
 """One evaluation of a fit, warm, on one thread: where its time goes, and DFTB+ on the same structures in the same run.
 
 Part by part: confined atoms, table, electronic energies of the four crystals at every volume of the scan, inner search
-of the repulsion. DFTB+ (if installed) computes the same structures, one process each; it is timed on every fourth of them.
+of the repulsion. DFTB+ (if installed) computes the same structures, one process each; it is timed on every fourth of
+them.
 
     python benchmarks/evaluation.py [SYMBOL ...]
 """
