@@ -129,6 +129,12 @@ def _table() -> dict[str, Any]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
+def search_range(name: str) -> tuple[float, float]:
+    """Return (low, high) of a search dimension that all elements share: ``power``, or ``shift`` in Hartree."""
+    low, high = _table()["search"][name]
+    return (low, high)
+
+
 @cache
 def _build(symbol: str) -> Element:
     table = _table()

@@ -3,7 +3,7 @@
 Dimensions: the confinement radius of every valence shell and of the density (Bohr, log scale), named ``radius_3s`` ...
 and ``radius_density``; the power p of (r/r0)^p, shared by all, ``power``; and, for elements with a polarisation shell,
 ``shift_3d``, Hartree added to its on-site energy, because the free atom does not bind that shell and its level there is
-the box's rather than the element's.
+the box's rather than the element's. Ranges are data of `dftbparam.elements`.
 """
 
 from __future__ import annotations
@@ -11,28 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from dftbparam.elements import Element, element
+from dftbparam.elements import Element, element, search_range
 from dftbparam.errors import ParameterError
 from dftbparam.space.parameter_set import Confinement, ElementParameters, RepulsionParameters
 from dftbparam.space.parameters import Parameter, SearchSpace
 
 DENSITY: Final = "radius_density"
 POWER: Final = "power"
-
-SHELL_RANGE: Final = (0.8, 5.0)
-"""Range of a shell's radius in covalent radii: from just inside the bond to hardly felt."""
-
-DENSITY_RANGE: Final = (1.5, 9.0)
-"""Range of the density's radius in covalent radii; the upper end is that of the published search."""
-
-SMALLEST: Final = 1.5
-"""No radius is searched below this, Bohr."""
-
-POWER_RANGE: Final = (1.5, 10.0)
-"""From nearly linear to nearly a hard wall."""
-
-SHIFT_RANGE: Final = (-0.10, 0.30)
-"""Range of the polarisation shell's shift, Hartree."""
 
 DEFAULT_POWER: Final = 2.0
 
@@ -49,17 +34,13 @@ def element_space(symbol: str, *, power: bool = True, shift: bool = True) -> Sea
     Raises `ElementError` for an unknown element.
     """
     atom = element(symbol)
-    radius = max(atom.covalent_radius, 1.0)
-    shells = [
-        Parameter(f"radius_{nl}", max(SMALLEST, SHELL_RANGE[0] * radius), SHELL_RANGE[1] * radius, "log", "Bohr")
-        for nl in atom.valence
-    ]
-    density = Parameter(DENSITY, max(SMALLEST, DENSITY_RANGE[0] * radius), DENSITY_RANGE[1] * radius, "log", "Bohr")
+    shells = [Parameter(f"radius_{nl}", *atom.shell_radius_range, "log", "Bohr") for nl in atom.valence]
+    density = Parameter(DENSITY, *atom.density_radius_range, "log", "Bohr")
     more = []
     if power:
-        more.append(Parameter(POWER, *POWER_RANGE, "log"))
+        more.append(Parameter(POWER, *search_range("power"), "log"))
     if shift and atom.polarisation is not None:
-        more.append(Parameter(f"shift_{atom.polarisation}", *SHIFT_RANGE, unit="Hartree"))
+        more.append(Parameter(f"shift_{atom.polarisation}", *search_range("shift"), unit="Hartree"))
     return SearchSpace((*shells, density, *more))
 
 

@@ -7,7 +7,7 @@ from ase.data import atomic_masses, atomic_numbers, covalent_radii
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dftbparam.elements import all_symbols, element, parse_configuration
+from dftbparam.elements import all_symbols, element, parse_configuration, search_range
 from dftbparam.errors import ElementError, ParameterError
 from dftbparam.space import load_parameter_set
 from dftbparam.units import BOHR
@@ -72,10 +72,17 @@ def test_scaled_radii_follow_the_stated_rule():
 def test_ranges_follow_the_stated_rule():
     for symbol in SYMBOLS:
         record = element(symbol)
-        radius, shell, density = record.covalent_radius, record.default_shell_radius, record.default_density_radius
-        assert record.shell_radius_range == pytest.approx((min(2.1, 2 * radius, 0.9 * shell), 7 * radius), abs=1.1e-3)
-        low = min(3.4, 3 * radius, 0.9 * density)
-        assert record.density_radius_range == pytest.approx((low, 9 * radius), abs=1.1e-3)
+        radius = max(record.covalent_radius, 1.0)
+        for found, default, factors in (
+            (record.shell_radius_range, record.default_shell_radius, (0.8, 5.0)),
+            (record.density_radius_range, record.default_density_radius, (1.5, 9.0)),
+        ):
+            low, high = (factor * radius for factor in factors)
+            assert found[0] == pytest.approx(min(max(1.5, low), 0.9 * default), abs=0.02)
+            assert found[1] == pytest.approx(max(high, 1.1 * default), abs=0.02)
+            assert found[0] < default < found[1]
+    assert search_range("power") == (1.5, 10.0)
+    assert search_range("shift")[0] < 0.0 < search_range("shift")[1]
 
 
 def test_known_facts():
