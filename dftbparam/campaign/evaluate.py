@@ -49,7 +49,7 @@ class FitContext:
 
     symbol: str
     references: tuple[CrystalReference, ...]
-    form: str = "convex-cubic"
+    form: str = "screened-power"
     engine: str = "embedded"
     functional: str = "PBE"
     superposition: str = "density"

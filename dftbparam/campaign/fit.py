@@ -70,7 +70,7 @@ class FitRequest(BaseModel):
     seed: int = Field(default=0, ge=0)
     out: Path
     resume: bool = False
-    repulsion: str = "convex-cubic"
+    repulsion: str = "screened-power"
     power: bool = True
     shift: bool = True
 
