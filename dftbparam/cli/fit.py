@@ -47,7 +47,7 @@ def fit(
         typer.Option(
             "--repulsion",
             metavar="NAME",
-            help="Form of the repulsion: convex-cubic, screened-power or screened-nuclear.",
+            help="Form of the repulsion: screened-power, convex-cubic or screened-nuclear.",
         ),
     ] = None,
     fixed_power: Annotated[

@@ -33,7 +33,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def silicon(data):
-    return FitContext(symbol="Si", references=tuple(data.crystals_of("Si")))
+    return FitContext(symbol="Si", references=tuple(data.crystals_of("Si")), form="convex-cubic")
 
 
 PUBLISHED = {
@@ -159,7 +159,7 @@ def test_small_fit_resumes_and_improves(tmp_path):
     assert result.card.symbol == "Na"
     assert result.published.provenance["dataset_checksum"] == result.card.provenance["dataset_checksum"]
     record = result.parameters.element("Na")
-    assert record.repulsion.form == "convex-cubic"
+    assert record.repulsion.form == "screened-power"
     assert result.best.objective == min(t.objective for t in more.trials if t.objective is not None)
     # Another seed contradicts the run.
     with pytest.raises(ParameterError, match="seed"):

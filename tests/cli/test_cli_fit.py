@@ -82,7 +82,7 @@ def test_options_reach_the_request(run, monkeypatch):
     run("fit", "Si")
     run("fit", "Si", "--repulsion", "screened-power", "--fixed-power", "--no-shift")
     plain, chosen = seen
-    assert (plain.repulsion, plain.power, plain.shift) == ("convex-cubic", True, True)
+    assert (plain.repulsion, plain.power, plain.shift) == ("screened-power", True, True)
     assert (chosen.repulsion, chosen.power, chosen.shift) == ("screened-power", False, False)
 
 
@@ -171,7 +171,7 @@ def test_the_manifest_says_where_the_numbers_come_from(fitted):
     assert manifest.reference.checksum == load_dataset().checksum
     assert manifest.settings["request"]["evaluations"] == 3
     assert manifest.settings["request"]["sampler"] == "sobol"
-    assert manifest.settings["request"]["repulsion"] == "convex-cubic"
+    assert manifest.settings["request"]["repulsion"] == "screened-power"
     run = manifest.settings["run"]
     assert (run["campaign"]["seed"], run["campaign"]["in_flight"]) == (5, 2)
     assert run["evaluation"]["dataset_checksum"] == load_dataset().checksum
