@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Final
 
 import numpy as np
@@ -20,8 +21,17 @@ from dftbparam.space import load_parameter_set
 OURS: Final = "this fit"
 PUBLISHED: Final = "published PTBP"
 
-PLOTTED: Final = (0.85, 0.88, 0.91, 0.94, 0.96, 0.98, 1.00, 1.02, 1.04, 1.06, 1.09, 1.12, 1.15)
-"""Volumes of the plots, relative to the reference."""
+PLOTTED: Final = (0.85, 1.15)
+"""Volumes that a plot shows at least, relative to the reference."""
+
+SCANNED: Final = (0.6, 1.6)
+"""Volumes that a plot shows at most: the window in which cards look for minima."""
+
+MARGIN: Final = 0.08
+"""Of the volume: how far a plot goes on beyond the outermost minimum."""
+
+STEP: Final = 0.03
+"""Largest distance of computed points, relative to the reference."""
 
 
 def cards_of(result: FitResult) -> dict[str, ReportCard]:
@@ -32,11 +42,19 @@ def cards_of(result: FitResult) -> dict[str, ReportCard]:
     return cards
 
 
+def plotted_range(prototype: str, cards: Iterable[ReportCard]) -> tuple[float, float]:
+    """Return the (low, high) of a crystal's plot, relative to the reference volume, that shows every card's minimum."""
+    crystals = [card.crystal(prototype) for card in cards]
+    minima = [crystal.volume / crystal.reference_volume for crystal in crystals if crystal.volume is not None]
+    low, high = (1.0 - MARGIN) * min(minima, default=1.0), (1.0 + MARGIN) * max(minima, default=1.0)
+    return max(min(PLOTTED[0], low), SCANNED[0]), min(max(PLOTTED[1], high), SCANNED[1])
+
+
 def fit_curves(
     result: FitResult,
     crystals: Sequence[CrystalReference],
     engine: Engine,
-    relative_volumes: Sequence[float] = PLOTTED,
+    relative_volumes: Sequence[float] | None = None,
 ) -> dict[str, Curves]:
     """Compute E(V) of every crystal with every table that `cards_of` names.
 
@@ -46,6 +64,8 @@ def fit_curves(
     ----------
     crystals
         References of one element: the crystals, and the volumes that ``relative_volumes`` (n,) are relative to.
+    relative_volumes
+        The volumes; default at most `STEP` apart over the `plotted_range` of each crystal.
 
     Returns
     -------
@@ -57,9 +77,12 @@ def fit_curves(
     EngineError
         The engine is missing.
     """
-    volumes: Mapping[str, ArrayLike] = {
-        crystal.prototype: crystal.volume * np.asarray(relative_volumes, dtype=np.float64) for crystal in crystals
-    }
+    cards = cards_of(result).values()
+    volumes: dict[str, ArrayLike] = {}
+    for crystal in crystals:
+        low, high = plotted_range(crystal.prototype, cards)
+        points = np.linspace(low, high, ceil((high - low) / STEP) + 1) if relative_volumes is None else relative_volumes
+        volumes[crystal.prototype] = crystal.volume * np.asarray(points, dtype=np.float64)
     curves = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
     if result.published is not None:
         tables = build_tables(load_parameter_set(PUBLISHED_SET), [result.published.symbol])

@@ -170,7 +170,7 @@ def _asked(request: FitRequest) -> dict[str, Any]:
 
 def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Draw the plots of a fit, as PNG files by name."""
-    from dftbparam.campaign.fit_curves import PLOTTED, cards_of, fit_curves
+    from dftbparam.campaign.fit_curves import cards_of, fit_curves, plotted_range
     from dftbparam.engine.factory import make_engine
     from dftbparam.reference import load_dataset
     from dftbparam.report import (
@@ -186,12 +186,12 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
     symbol = request.symbol
     data = load_dataset(request.references)
     crystals = data.crystals_of(symbol)
+    cards = cards_of(result)
     curves = card_curves(
         crystals,
-        cards_of(result),
+        cards,
         reference_label=f"DFT ({data.functional})",
-        low=PLOTTED[0],
-        high=PLOTTED[-1],
+        ranges={crystal.prototype: plotted_range(crystal.prototype, cards.values()) for crystal in crystals},
         scans=fit_curves(result, crystals, make_engine(request.engine)),
     )
     n_initial = int(result.parameters.provenance["settings"]["campaign"]["n_initial"])

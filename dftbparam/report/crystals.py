@@ -22,9 +22,16 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-HEADROOM: Final = 1.6
-"""The energy axis ends at this many times the highest reference energy shown: an imploding or wildly stiff curve is cut
-off rather than allowed to press the reference flat."""
+NEAR: Final = 0.15
+"""The reference's rise within this part of its volume is the unit in which the energy axis is measured out."""
+
+HEADROOM: Final = 1.3
+"""The energy axis ends this many units above the highest minimum: a wildly stiff curve is cut off rather than allowed
+to press the reference flat."""
+
+REACH: Final = 5.0
+"""Another set's minimum is framed when it is at most this many units from the reference's; beyond, a note says where
+it is. Ours is always framed, as far as it has one."""
 
 VOLUME_LABEL: Final = "volume (Å³/atom)"
 ENERGY_LABEL: Final = "energy (eV/atom)"
@@ -42,12 +49,14 @@ class Curve:
     """One E(V) curve: ``volumes`` in Å^3/atom, ``energies`` in eV/atom, both (n,); NaN where there is no answer.
 
     ``role`` decides how it is drawn: the reference as a black line, ours in blue, anything else in vermilion.
+    ``phase_energy_error`` (eV/atom) is the report card's; None leaves the plot to measure from the lowest points.
     """
 
     label: str
     volumes: Array
     energies: Array
     role: str = "ours"
+    phase_energy_error: float | None = None
 
     def __post_init__(self) -> None:
         if self.role not in ("reference", "ours", "other"):
@@ -63,8 +72,7 @@ def plot_energy_volume(title: str, curves: Sequence[Curve]) -> Figure:
     """Plot the curves of one crystal; energies as given, so put them on a common zero first."""
     figure = new_figure(5.2, 3.9)
     axes = figure.add_subplot()
-    _draw(axes, curves)
-    tidy(axes, x=VOLUME_LABEL, y=ENERGY_LABEL, title=title)
+    _draw(axes, curves, title)
     if curves:
         axes.legend(frameon=False, fontsize="small")
     return figure
@@ -79,8 +87,7 @@ def plot_crystals(title: str, crystals: Mapping[str, Sequence[Curve]]) -> Figure
     handles: dict[str, Artist] = {}
     for position, (name, curves) in enumerate(crystals.items(), start=1):
         axes = figure.add_subplot(rows, columns, position)
-        _draw(axes, curves)
-        tidy(axes, x=VOLUME_LABEL, y=ENERGY_LABEL, title=name)
+        _draw(axes, curves, name)
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
@@ -97,6 +104,7 @@ def card_curves(
     reference_label: str = "DFT",
     low: float = 0.9,
     high: float = 1.1,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
     scans: Mapping[str, Mapping[str, tuple[Array, Array]]] | None = None,
 ) -> dict[str, list[Curve]]:
     """Make the curves of `plot_crystals` from report cards: per crystal the reference, then one curve per card.
@@ -112,6 +120,8 @@ def card_curves(
         Label to card; the first is ours.
     low, high
         Range of volumes relative to the reference.
+    ranges
+        Crystal to (low, high), where it is another.
     scans
         Label and crystal to computed (volumes, energies), Angstrom^3/atom and eV/atom, to be drawn instead of the
         Birch-Murnaghan fit. For a crystal without a minimum, which has no fit, they are all there is; their zero is
@@ -125,19 +135,22 @@ def card_curves(
     stable = min(references, key=lambda reference: reference.energy)
     curves: dict[str, list[Curve]] = {}
     for reference in references:
-        volumes = reference.volume * np.linspace(low, high, 61)
+        first, last = (ranges or {}).get(reference.prototype, (low, high))
+        volumes = reference.volume * np.linspace(first, last, 121)
         drawn = [Curve(reference_label, volumes, reference.energies(volumes) - stable.energy, "reference")]
         for label, card in cards.items():
             crystal = card.crystal(reference.prototype)
             scan = (scans or {}).get(label, {}).get(reference.prototype)
             v, e = (volumes, _fitted(crystal, volumes)) if scan is None else scan
-            shown = (v >= low * reference.volume) & (v <= high * reference.volume)
+            # Rounding must not take away a scan's first or last point.
+            shown = (v >= (first - 1e-9) * reference.volume) & (v <= (last + 1e-9) * reference.volume)
             v, e = np.asarray(v)[shown], np.asarray(e)[shown]
             if crystal.energy is not None and crystal.phase_energy is not None:
                 e = e - crystal.energy + crystal.phase_energy
             elif np.isfinite(e).any():
                 e = e - np.nanmin(e) + reference.energy - stable.energy
-            drawn.append(Curve(label, v, e, "ours" if label == next(iter(cards)) else "other"))
+            role = "ours" if label == next(iter(cards)) else "other"
+            drawn.append(Curve(label, v, e, role, crystal.phase_energy_error))
         curves[reference.prototype] = drawn
     return curves
 
@@ -180,55 +193,61 @@ def plot_references(title: str, crystals: Sequence[CrystalReference], low: float
     return figure
 
 
-def _draw(axes: Axes, curves: Sequence[Curve]) -> None:
+def _draw(axes: Axes, curves: Sequence[Curve], title: str) -> None:
     if not any(np.isfinite(curve.energies).any() for curve in curves):
         empty_note(axes, "no energies")
     for curve in curves:
         axes.plot(curve.volumes, curve.energies, label=curve.label, **STYLES[curve.role])
         if curve.role == "reference" and np.isfinite(curve.energies).any():
             axes.axvline(curve.volumes[np.nanargmin(curve.energies)], color="0.75", linewidth=0.8, zorder=0)
-    _limit(axes, curves)
+    tidy(axes, x=VOLUME_LABEL, y=ENERGY_LABEL)
+    hidden = _limit(axes, curves)
+    # Between the title and the frame, where there are no curves to cover.
+    for line, (text, colour) in enumerate(hidden):
+        axes.annotate(
+            text,
+            (0.5, 1.0),
+            (0.0, 3.0 + 11.0 * line),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize="x-small",
+            color=colour,
+        )
+    axes.set_title(title, fontsize="medium", pad=6.0 + 11.0 * len(hidden))
 
 
-def _limit(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Frame the reference; other curves may go somewhat below it and above it, and are cut off beyond."""
-    known = [curve.energies[np.isfinite(curve.energies)] for curve in curves if curve.role == "reference"]
-    known = [energies for energies in known if len(energies)]
-    if not known:
-        return
-    low, high = min(e.min() for e in known), max(e.max() for e in known)
-    span = max(high - low, 0.05)
-    other = [curve.energies[np.isfinite(curve.energies)] for curve in curves if curve.role != "reference"]
-    others = np.concatenate([np.array([low]), *other])
-    bottom = max(min(low, float(others.min())), low - HEADROOM * span)
-    top = min(max(high, float(others.max())), low + HEADROOM * span)
+def _limit(axes: Axes, curves: Sequence[Curve]) -> list[tuple[str, str]]:
+    """Frame the minima; return a note (text, colour) for each curve whose minimum lies outside the frame."""
+    finite = [(curve, np.isfinite(curve.energies)) for curve in curves]
+    lowest = [(curve, float(curve.energies[known].min())) for curve, known in finite if known.any()]
+    references = [(curve, low) for curve, low in lowest if curve.role == "reference"]
+    if not references:
+        return []
+    reference, zero = references[0]
+    centre = float(reference.volumes[np.nanargmin(reference.energies)])
+    near = np.abs(reference.volumes - centre) <= NEAR * centre
+    unit = max(float(np.nanmax(reference.energies[near])) - zero, 0.05)
+    # A minimum that the card knows, rather than the lowest point, which may belong to a collapse at the plot's edge.
+    lowest = [
+        (curve, low if curve.phase_energy_error is None else zero + curve.phase_energy_error) for curve, low in lowest
+    ]
+    framed = [
+        low
+        for curve, low in lowest
+        if abs(low - zero) <= REACH * unit or (curve.role == "ours" and curve.phase_energy_error is not None)
+    ]
+    highest = max(float(np.nanmax(curve.energies)) for curve, _ in lowest)
+    bottom, top = min(framed), min(max(framed) + HEADROOM * unit, max(highest, max(framed) + 0.1 * unit))
     margin = 0.05 * (top - bottom)
     axes.set_ylim(bottom - margin, top + margin)
-    _note_hidden(axes, curves, bottom - margin, top + margin)
-
-
-def _note_hidden(axes: Axes, curves: Sequence[Curve], bottom: float, top: float) -> None:
-    """Say of each curve whose minimum lies outside the frame how far outside, so that none is missed."""
-    reference = min(
-        float(curve.energies[np.isfinite(curve.energies)].min())
-        for curve in curves
-        if curve.role == "reference" and np.isfinite(curve.energies).any()
-    )
-    lines = {"below": 0.03, "above": 0.97}
-    for curve in curves:
-        finite = curve.energies[np.isfinite(curve.energies)]
-        if curve.role == "reference" or not len(finite) or bottom <= finite.min() <= top:
+    notes = []
+    for curve, low in lowest:
+        if bottom - margin <= low <= top + margin:
             continue
-        side = "below" if finite.min() < bottom else "above"
-        axes.text(
-            0.98,
-            lines[side],
-            f"{curve.label}: lowest {abs(float(finite.min()) - reference):.2f} eV/atom {side}",
-            transform=axes.transAxes,
-            ha="right",
-            va="bottom" if side == "below" else "top",
-            fontsize="x-small",
-            color=str(STYLES[curve.role]["color"]),
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
-        )
-        lines[side] += 0.06 if side == "below" else -0.06
+        side = "below" if low < zero else "above"
+        what = "lowest point" if curve.phase_energy_error is None else "minimum"
+        text = f"{curve.label}: {what} outside, {abs(low - zero):.2f} eV/atom {side} DFT's"
+        notes.append((text, str(STYLES[curve.role]["color"])))
+    return notes

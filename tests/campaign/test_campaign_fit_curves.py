@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dftbparam.campaign.fit_curves import OURS, PLOTTED, PUBLISHED, cards_of, fit_curves
+from dftbparam.campaign.fit_curves import OURS, PLOTTED, PUBLISHED, SCANNED, cards_of, fit_curves, plotted_range
 from dftbparam.engine.embedded import EmbeddedEngine
 from dftbparam.reference import load_dataset
 from dftbparam.slako.build import build_tables
@@ -36,7 +36,19 @@ def test_both_sets_are_computed_at_the_same_volumes(published_carbon):
     assert diamond[1] < min(diamond[0], diamond[2])
 
 
-def test_plots_reach_beyond_the_fit():
-    assert min(PLOTTED) < 0.94
-    assert max(PLOTTED) > 1.06
-    assert list(PLOTTED) == sorted(PLOTTED)
+def _card(volume):
+    return SimpleNamespace(crystal=lambda _: SimpleNamespace(volume=volume, reference_volume=10.0))
+
+
+@pytest.mark.parametrize(
+    ("volumes", "expected"),
+    [
+        ((10.0, None), PLOTTED),
+        ((None,), PLOTTED),
+        ((10.0, 12.5), (0.85, 1.35)),
+        ((8.0, 10.0), (0.736, 1.15)),
+        ((5.0, 15.9), SCANNED),
+    ],
+)
+def test_plots_reach_beyond_every_minimum(volumes, expected):
+    assert plotted_range("fcc", [_card(volume) for volume in volumes]) == pytest.approx(expected)

@@ -152,9 +152,24 @@ def test_a_curve_outside_the_frame_is_named():
     v = c.volume * np.linspace(0.94, 1.06, 7)
     reference = Curve("DFT", v, c.energies(v), "reference")
     figure = plot_energy_volume("sc", [reference, Curve("far", v, c.energies(v) - 0.7, "other")])
-    assert any("far: lowest 0.70 eV/atom below" in text.get_text() for text in figure.axes[0].texts)
+    assert any("far: lowest point outside, 0.70 eV/atom below" in text.get_text() for text in figure.axes[0].texts)
     bottom, top = figure.axes[0].get_ylim()
     assert bottom < c.energies(v).min() < c.energies(v).max() < top
+
+
+def test_our_minimum_is_framed_and_the_notes_figure_is_the_cards():
+    c = crystals()[0]
+    v = c.volume * np.linspace(0.8, 1.2, 41)
+    zero = float(c.energies(v).min())
+    curves = [
+        Curve("DFT", v, c.energies(v), "reference"),
+        Curve("ours", v, c.energies(v) - 0.9, "ours", -0.9),
+        Curve("theirs", v, c.energies(v) - 3.0, "other", -2.5),
+    ]
+    axes = plot_energy_volume("sc", curves).axes[0]
+    bottom, top = axes.get_ylim()
+    assert zero - 2.5 < bottom < zero - 0.9 < zero < top
+    assert [text.get_text() for text in axes.texts] == ["theirs: minimum outside, 2.50 eV/atom below DFT's"]
 
 
 def test_empty_plots_say_so():
