@@ -77,12 +77,14 @@ def fit_curves(
     EngineError
         The engine is missing.
     """
-    cards = cards_of(result).values()
     volumes: dict[str, ArrayLike] = {}
     for crystal in crystals:
-        low, high = plotted_range(crystal.prototype, cards)
-        points = np.linspace(low, high, ceil((high - low) / STEP) + 1) if relative_volumes is None else relative_volumes
-        volumes[crystal.prototype] = crystal.volume * np.asarray(points, dtype=np.float64)
+        if relative_volumes is None:
+            low, high = plotted_range(crystal.prototype, cards_of(result).values())
+            relative = np.linspace(low, high, ceil((high - low) / STEP) + 1)
+        else:
+            relative = np.asarray(relative_volumes, dtype=np.float64)
+        volumes[crystal.prototype] = crystal.volume * relative
     curves = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
     if result.published is not None:
         tables = build_tables(load_parameter_set(PUBLISHED_SET), [result.published.symbol])

@@ -172,6 +172,18 @@ def test_our_minimum_is_framed_and_the_notes_figure_is_the_cards():
     assert [text.get_text() for text in axes.texts] == ["theirs: minimum outside, 2.50 eV/atom below DFT's"]
 
 
+def test_tables_are_framed_beyond_the_core_and_their_lines_named():
+    hamiltonian, overlap, repulsion = plot_skf("Si-Si", skfile()).axes
+    for axes in (hamiltonian, overlap):
+        low, high = axes.get_ylim()
+        assert 0.9 * np.exp(-2.0) < max(-low, high) < 1.2 * np.exp(-2.0)
+    named = [text.get_text() for text in repulsion.get_legend().get_texts()]
+    assert named == ["repulsion", "first knot of the spline", "cutoff"]
+    assert hamiltonian.get_title() == ""
+    pair = SKFile(**{**vars(skfile()), "on_site": None})
+    assert "reversed pair" in plot_skf("Ti-O", pair).axes[0].get_title()
+
+
 def test_empty_plots_say_so():
     assert "no trial" in plot_convergence("Si", rows(3, failed=(0, 1, 2))).axes[0].texts[0].get_text()
     assert "none" in plot_skf("Si-Si", skfile("none")).axes[2].texts[0].get_text()
