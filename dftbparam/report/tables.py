@@ -38,7 +38,7 @@ def plot_skf(title: str, file: SKFile) -> Figure:
     figure = new_figure(12.0, 3.9)
     figure.suptitle(title)
     hamiltonian, overlap, repulsion = figure.subplots(1, 3)
-    r = file.grid_step * np.arange(1, len(file.hamiltonian) + 1)
+    r = np.asarray(file.grid_step * np.arange(1, len(file.hamiltonian) + 1), dtype=np.float64)
     # Rows below the first real distance are place-holders: not drawn.
     real = ~placeholder_rows(file)
     used = [
@@ -57,7 +57,7 @@ def plot_skf(title: str, file: SKFile) -> Figure:
     if used:
         hamiltonian.legend(frameon=False, fontsize="small", ncols=2)
         for axes, table in ((hamiltonian, file.hamiltonian), (overlap, file.overlap)):
-            _frame(axes, r[real], np.asarray(table[real][:, used], dtype=np.float64), _framed_from(file))
+            _frame(axes, r[real], table[real][:, used], _framed_from(file))
     else:
         empty_note(hamiltonian, "all zero")
     if file.on_site is None:
