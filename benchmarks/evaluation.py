@@ -14,8 +14,15 @@ import time
 
 import numpy as np
 
-from dftbparam.campaign.evaluate import FitContext, evaluate, parameter_set, parameters_of, repulsion_search
-from dftbparam.campaign.scoring import SCAN, energy_curves
+from dftbparam.campaign.evaluate import (
+    VOLUMES,
+    FitContext,
+    evaluate,
+    parameter_set,
+    parameters_of,
+    repulsion_search,
+)
+from dftbparam.campaign.scoring import dimer_curve, energy_curves
 from dftbparam.engine.base import Engine
 from dftbparam.engine.embedded import EmbeddedEngine
 from dftbparam.errors import EngineMissing
@@ -40,7 +47,7 @@ def main() -> None:
     peer = dftbplus()
     if peer is None:
         print("DFTB+ is not installed: its column is left empty")
-    print("seconds, one thread, warm; structures: 4 crystals x 22 volumes")
+    print("seconds, one thread, warm; structures: 4 crystals x 25 volumes and 13 dimers")
     print(f"{'':4}{'atoms':>8}{'table':>8}{'bands':>8}{'repulsion':>11}{'all':>8}{'DFTB+ bands':>13}{'ratio':>9}")
     for symbol in parser.parse_args().symbols:
         context = FitContext(symbol=symbol, references=tuple(load_dataset().crystals_of(symbol)))
@@ -55,13 +62,14 @@ def main() -> None:
         pair_files(atom, atom)
         times.append(time.perf_counter() - start)
         tables = build_tables(parameter_set(context, record, "benchmark"), [symbol], repulsion=False)
-        volumes = {c.prototype: c.volume * np.array(SCAN) for c in context.references}
+        volumes = {c.prototype: c.volume * np.array(VOLUMES) for c in context.references}
         start = time.perf_counter()
         curves, _ = energy_curves(tables, context.references, EmbeddedEngine(), volumes, repulsion=False)
+        dimer = dimer_curve(tables, symbol, EmbeddedEngine(), repulsion=False)
         times.append(time.perf_counter() - start)
         electronic = np.array([curves[c.prototype][1] for c in context.references])
         start = time.perf_counter()
-        repulsion_search(context).fit(electronic)
+        repulsion_search(context).fit(electronic, dimer)
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
         evaluate(values, context)
@@ -73,6 +81,9 @@ def main() -> None:
             energy_curves(tables, context.references, peer, some, repulsion=False)
             share = sum(map(len, some.values())) / sum(map(len, volumes.values()))
             theirs = (time.perf_counter() - start) / share
+            start = time.perf_counter()
+            dimer_curve(tables, symbol, peer, repulsion=False)
+            theirs += time.perf_counter() - start
             line += f"{theirs:13.2f}{times[2] / theirs:9.4f}"
         print(line)
 
