@@ -11,7 +11,17 @@ import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
 from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
-from dftbparam.cli.output import STDOUT, JsonOption, complain, note, prepare_json, present, show_table
+from dftbparam.cli.output import (
+    STDOUT,
+    JsonOption,
+    angular_block,
+    angular_letters,
+    complain,
+    note,
+    prepare_json,
+    present,
+    show_table,
+)
 from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
 
@@ -219,7 +229,9 @@ def _show(symbol: str, folder: Path, result: FitResult, json: str | None) -> Non
         "folder": str(folder),
         "cards": {name: card.model_dump(mode="json") for name, card in cards.items()},
         "at_border": list(result.at_border),
+        "max_angular_momentum": angular_letters(result.tables.max_angular),
     }
     present(json, value, f"{symbol}, in short", summary_columns(list(cards)), summary_rows(cards))
     if result.at_border:
         note(f"at the end of their range: {', '.join(result.at_border)}; a wider space might do better")
+    note(angular_block(result.tables.max_angular))

@@ -88,6 +88,17 @@ def cell(value: Any, form: str = "") -> str:
     return str(value)
 
 
+def angular_letters(max_angular: Mapping[str, int]) -> dict[str, str]:
+    """Return the highest shell per element as DFTB+ wants it: ``{"Si": "d"}``."""
+    return {symbol: "spdf"[l] for symbol, l in sorted(max_angular.items())}
+
+
+def angular_block(max_angular: Mapping[str, int]) -> str:
+    """Return the block that DFTB+'s input needs beside the files, on one line."""
+    inner = "; ".join(f'{symbol} = "{letter}"' for symbol, letter in angular_letters(max_angular).items())
+    return f"for DFTB+: MaxAngularMomentum {{ {inner} }}"
+
+
 def prepare_json(target: str | None) -> None:
     """Make sure, before a long computation, that `show_json` can write; `ParameterError` if not."""
     if target is not None and target != STDOUT:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dftbparam.cli.output import Column, JsonOption, note, present
+from dftbparam.cli.output import Column, JsonOption, angular_block, angular_letters, note, present
 from dftbparam.cli.progress import counting
 from dftbparam.errors import InputError, ParameterError
 
@@ -71,8 +71,14 @@ def build(
         Column("repulsion_cutoff", "repulsion to, Bohr", ".2f"),
         Column("extended", "extended"),
     ]
-    value = {"parameters": chosen.name, "folder": str(out), "files": rows}
+    value = {
+        "parameters": chosen.name,
+        "folder": str(out),
+        "files": rows,
+        "max_angular_momentum": angular_letters(tables.max_angular),
+    }
     present(json, value, f"{out}: tables of {chosen.name}", columns, rows)
+    note(angular_block(tables.max_angular))
 
 
 @app.command()

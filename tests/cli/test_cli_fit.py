@@ -192,11 +192,19 @@ def test_nothing_published_names_a_place_on_this_machine(fitted):
 def test_parameters_at_the_end_of_their_range_are_named(fitted, capsys):
     score = json.loads((fitted[0] / "score.json").read_text())
     card = ReportCard.model_validate(score["cards"]["this fit"])
-    result = SimpleNamespace(card=card, published=None, at_border=["power = 10", "radius_3d = 10.5 Bohr"])
+    result = SimpleNamespace(
+        card=card,
+        published=None,
+        at_border=["power = 10", "radius_3d = 10.5 Bohr"],
+        tables=SimpleNamespace(max_angular={"Si": 2}),
+    )
     cli_fit._show("Si", fitted[0], result, None)
     shown = capsys.readouterr()
     assert "this fit" in shown.out
-    assert shown.err == "at the end of their range: power = 10, radius_3d = 10.5 Bohr; a wider space might do better\n"
+    assert shown.err.splitlines() == [
+        "at the end of their range: power = 10, radius_3d = 10.5 Bohr; a wider space might do better",
+        'for DFTB+: MaxAngularMomentum { Si = "d" }',
+    ]
 
 
 def test_the_summary_stands_beside_the_published_set(fitted):

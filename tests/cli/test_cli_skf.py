@@ -115,6 +115,8 @@ def test_build_writes_all_ordered_pairs(run, tmp_path):
     assert result.exit_code == 0, result.output
     names = {"C-C.skf", "C-O.skf", "O-C.skf", "O-O.skf"}
     assert {row["file"] for row in json.loads(result.stdout)["files"]} == names
+    assert list(json.loads(result.stdout)["max_angular_momentum"]) == ["C", "O"]
+    assert 'MaxAngularMomentum { C = "' in result.stderr
     assert {p.name for p in (tmp_path / "set").iterdir()} == names
     assert set(read_set(tmp_path / "set").files) == {("C", "C"), ("C", "O"), ("O", "C"), ("O", "O")}
     assert read_skf(tmp_path / "set" / "C-O.skf").repulsion is not None
