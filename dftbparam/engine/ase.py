@@ -11,8 +11,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 
 from dftbparam.engine.base import Array, Engine, Result, Settings
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import DftbparamError, ParameterError, StructureError
+from dftbparam.errors import DftbparamError, ElementError, ParameterError, StructureError
 from dftbparam.skf.model import SKSet
+from dftbparam.skf.read import find_files
 from dftbparam.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
 
 PROPERTIES: Final = ["energy", "free_energy", "forces", "stress", "charges"]
@@ -151,8 +152,22 @@ class DftbCalculator(Calculator):
             raise PropertyNotImplementedError("nothing has been calculated yet: ask for an energy first")
         return self.result
 
+    def _check_elements(self, atoms: Atoms) -> None:
+        """Raise `ElementError` for elements without tables, and say which have some."""
+        if isinstance(self._tables, SKSet):
+            pairs, where = set(self._tables.files), "the tables"
+        else:
+            pairs, where = set(find_files(self._tables)), str(self._tables)
+        have = sorted(a for a, b in pairs if a == b)
+        lacking = sorted({str(s) for s in atoms.symbols} - set(have))
+        if have and lacking:
+            raise ElementError(
+                f"no tables for {', '.join(lacking)}: {where} have {', '.join(have)}", missing=lacking, available=have
+            )
+
     def _tables_for(self, atoms: Atoms) -> SKSet | Path:
         """Files are read once per set of elements, not at every step of a relaxation; DFTB+ reads them itself."""
+        self._check_elements(atoms)
         if isinstance(self._tables, SKSet) or self.engine.name != "embedded":
             return self._tables
         from dftbparam.engine.embedded import load_tables

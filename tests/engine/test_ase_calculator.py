@@ -91,6 +91,14 @@ def test_molecule_relaxes_with_the_embedded_engine():
         atoms.get_stress()
 
 
+def test_a_missing_element_is_named_beside_those_there_are():
+    for tables in (MODEL, read_set(MODEL)):
+        atoms = Atoms("Xe")
+        atoms.calc = DftbCalculator(tables)
+        with pytest.raises(ElementError, match=r"no tables for Xe: .* have .*O, Si"):
+            atoms.get_potential_energy()
+
+
 def test_errors_reach_the_user():
     atoms = Atoms("Xe")
     atoms.calc = DftbCalculator(MODEL)
