@@ -37,6 +37,9 @@ from dftbparam.store.records import plain
 POLL_SECONDS: Final = 0.5
 """How often the loop looks up from waiting, to see whether somebody pressed Ctrl-C."""
 
+LONGEST_VALUE: Final = 60
+"""Characters of a setting that an error message spells out; of a longer one it only says that it differs."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -144,8 +147,8 @@ def run_campaign(
     Raises
     ------
     ParameterError
-        Numbers out of range; the run exists and ``resume`` is False; or it was begun with other settings (each
-        differing one is named).
+        Numbers out of range; the run exists and ``resume`` is False; it was begun with other settings (each
+        differing one is named); or it has more trials than ``evaluations``.
     StoreError
         The store is locked, or another process works on it.
     EngineError
@@ -340,11 +343,22 @@ def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[st
         return store.create_run(Run(run_id=run_id, settings=settings, budget=budget, provenance=provenance))
     differing = differing_settings(stored.settings, settings)
     if differing:
-        listed = "; ".join(f"{name}: was {old!r}, now {new!r}" for name, old, new in differing)
+        # What was asked for comes before what follows from it: another element explains all the rest.
+        differing.sort(key=lambda entry: entry[0].split(".")[-1] != "symbol")
+        listed = "".join(f"\n  {_difference(*entry)}" for entry in differing)
         raise ParameterError(
-            f"run {run_id!r} was begun with other settings ({listed}); resume it with those, or choose another --out",
+            f"{store.where}: run {run_id!r} was begun with other settings; resume it with those, or choose another "
+            f"--out:{listed}",
             run_id=run_id,
             differing=[name for name, _, _ in differing],
+        )
+    present, asked = len(store.trials(run_id)), budget["evaluations"]
+    if asked < present:
+        raise ParameterError(
+            f"{store.where}: run {run_id!r} has {present} trials already, more than the {asked} asked for; give "
+            f"--evaluations {present} or more, or choose another --out",
+            run_id=run_id,
+            present=present,
         )
     for name, old, new in differing_settings(stored.provenance, provenance):
         _LOG.warning(
@@ -353,6 +367,12 @@ def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[st
     if stored.budget != budget:
         store.set_budget(run_id, budget)
     return store.load_run(run_id)
+
+
+def _difference(name: str, old: Any, new: Any) -> str:
+    """One line on a setting that differs; long values are not spelt out."""
+    was, now = repr(old), repr(new)
+    return f"{name} differs" if max(len(was), len(now)) > LONGEST_VALUE else f"{name}: was {was}, now {now}"
 
 
 def _provenance() -> dict[str, Any]:

@@ -176,7 +176,10 @@ def test_an_existing_run_is_not_touched_without_resume(path: Path) -> None:
         ({"in_flight": 2}, "campaign.in_flight: was 3, now 2"),
         ({"n_initial": 5}, "campaign.n_initial: was 8, now 5"),
         ({"settings": {"engine": "dftb+"}}, "evaluation.engine: was 'embedded', now 'dftb\\+'"),
-        ({"starting_points": [{"r_s": 3.0, "r_p": 3.0, "r_d": 3.0}], "n_initial": 8}, "campaign.starting_points"),
+        (
+            {"starting_points": [{"r_s": 3.0, "r_p": 3.0, "r_d": 3.0}], "n_initial": 8},
+            "campaign.starting_points differs",
+        ),
         ({"space": SearchSpace((*SPACE.parameters[:2], Parameter("r_d", 2.0, 9.5, unit="Bohr")))}, "space.r_d.high"),
         ({"space": SearchSpace(SPACE.parameters[::-1])}, "parameters: was"),
     ],
@@ -186,6 +189,23 @@ def test_contradictions_are_named(path: Path, changes: dict[str, Any], words: st
     run(path, evaluations=2, settings={"engine": "embedded"})
     with pytest.raises(ParameterError, match=words):
         run(path, resume=True, **({"settings": {"engine": "embedded"}} | changes))
+
+
+def test_contradictions_stand_one_a_line_the_element_first(path: Path) -> None:
+    run(path, evaluations=2, settings={"engine": "a", "references": "x" * 900, "symbol": "Si"})
+    with pytest.raises(ParameterError) as caught:
+        run(path, resume=True, settings={"engine": "b", "references": "y" * 900, "symbol": "Ge"})
+    assert str(caught.value).splitlines()[1:] == [
+        "  evaluation.symbol: was 'Si', now 'Ge'",
+        "  evaluation.engine: was 'a', now 'b'",
+        "  evaluation.references differs",
+    ]
+
+
+def test_a_smaller_budget_than_there_are_trials_is_refused(path: Path) -> None:
+    run(path, evaluations=4)
+    with pytest.raises(ParameterError, match="has 4 trials already, more than the 3 asked for"):
+        run(path, evaluations=3, resume=True)
 
 
 def test_two_drivers_on_one_run(path: Path) -> None:
