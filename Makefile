@@ -30,6 +30,7 @@ TEST := .venv/test
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 # find_python: sets $$python, or says what is missing.
 define find_python
@@ -71,10 +72,14 @@ $(TEST)/.complete: pyproject.toml
 	  || echo "The published Slater-Koster sets could not be installed; tests that read them will be skipped." >&2
 	@touch $@
 
-# The element is checked before anything is installed.
+# The element and the folder are checked before anything is installed.
 fit:
 	@if [ -z "$(ELEMENT)" ]; then echo "make fit needs an element, for example: make fit ELEMENT=Si" >&2; exit 2; fi
-	@$(MAKE) --no-print-directory $(FIT)/.complete
+	@folder="$(or $(OUT),skf_out/$(ELEMENT))"; \
+	if [ -z "$(RESUME)" ] && [ -e "$$folder/trials.sqlite" ]; then \
+	  echo "$$folder holds a run already; go on with it: make fit ELEMENT=$(ELEMENT) ... RESUME=1, or choose another folder: OUT=..." >&2; exit 2; \
+	fi
+	@$(MAKE) --no-print-directory --silent $(FIT)/.complete
 	@$(FIT)/bin/dftbparam fit "$(ELEMENT)" \
 	  $(if $(EVALUATIONS),--evaluations $(EVALUATIONS)) $(if $(SEED),--seed $(SEED)) \
 	  $(if $(WORKERS),--workers $(WORKERS)) $(if $(OUT),--out "$(OUT)") $(if $(RESUME),--resume)

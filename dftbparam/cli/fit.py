@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
-from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
+from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import (
     STDOUT,
     JsonOption,
@@ -40,14 +40,24 @@ def fit(
     references: ReferencesOption = None,
     engine: EngineOption = EngineName.embedded,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", metavar="NAME", help="Who proposes points: skopt, sobol or random.")
+        str | None,
+        typer.Option(
+            "--sampler", metavar="NAME", help="Who proposes points: skopt, sobol or random.", show_default="skopt"
+        ),
     ] = None,
     evaluations: Annotated[
-        int | None, typer.Option("--evaluations", metavar="N", min=1, help="Number of points to evaluate.")
+        int | None,
+        typer.Option("--evaluations", metavar="N", min=1, help="Number of points to evaluate.", show_default="300"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option("--workers", metavar="N", min=0, help="Local worker processes; 0 evaluates in this process."),
+        typer.Option(
+            "--workers",
+            metavar="N",
+            min=0,
+            help="Local worker processes; 0 evaluates in this process.",
+            show_default="2",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is already running.")
@@ -58,6 +68,7 @@ def fit(
             "--repulsion",
             metavar="NAME",
             help="Form of the repulsion: screened-power, convex-cubic or screened-nuclear.",
+            show_default="screened-power",
         ),
     ] = None,
     fixed_power: Annotated[
@@ -66,9 +77,11 @@ def fit(
     no_shift: Annotated[
         bool, typer.Option("--no-shift", help="Keep the polarisation shell's level of the free atom.")
     ] = False,
-    seed: Annotated[int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the search.")] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the search.", show_default="0")
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run. [default: skf_out/SYMBOL]")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the run.", show_default="skf_out/SYMBOL")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     json: JsonOption = None,
@@ -79,11 +92,10 @@ def fit(
     trial: the same command with --resume goes on.
     """
     from dftbparam.campaign.fit import run_fit
-    from dftbparam.elements import element
     from dftbparam.publish import prepare_folder
     from dftbparam.reference import load_dataset
 
-    element(symbol)
+    check_symbol(symbol)
     if workers is not None and scheduler is not None:
         raise ParameterError(
             f"--workers {workers} and --scheduler {scheduler} contradict each other: workers are started here, a "

@@ -25,4 +25,18 @@ ReferencesOption = Annotated[
     ),
 ]
 
+
+def check_symbol(symbol: str) -> None:
+    """Raise `ElementError` for an element that is not in the table; heavier ones are no misspelling of lighter ones."""
+    from ase.data import chemical_symbols
+
+    from dftbparam.elements import all_symbols, element
+    from dftbparam.errors import ElementError
+
+    known = all_symbols()
+    if symbol in chemical_symbols[1:] and symbol not in known:
+        raise ElementError(f"unknown element {symbol!r}; elements {known[0]} to {known[-1]} are known", symbol=symbol)
+    element(symbol)
+
+
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="What computes energies.")]

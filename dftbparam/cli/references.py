@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dftbparam.cli.options import ReferencesOption
+from dftbparam.cli.options import ReferencesOption, check_symbol
 from dftbparam.cli.output import Column, JsonOption, note, present
 from dftbparam.errors import ParameterError
 from dftbparam.units import GPA_PER_EV_PER_A3
@@ -58,10 +58,9 @@ def show(
     json: JsonOption = None,
 ) -> None:
     """Show the reference crystals of an element."""
-    from dftbparam.elements import element
     from dftbparam.reference import DEFAULT_DATASET, load_dataset
 
-    element(symbol)
+    check_symbol(symbol)
     data = load_dataset(references or DEFAULT_DATASET)
     stable = data.stable(symbol)
     rows = [
@@ -94,19 +93,18 @@ def show(
 def plot(
     symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Element, e.g. Si.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="PNG, SVG or PDF. [default: SYMBOL-reference.png]")
+        Path | None, typer.Option("--out", metavar="FILE", help="PNG, SVG or PDF.", show_default="SYMBOL-reference.png")
     ] = None,
     references: ReferencesOption = None,
     low: Annotated[float, typer.Option("--from", help="Smallest volume, relative to V0.")] = 0.8,
     high: Annotated[float, typer.Option("--to", help="Largest volume, relative to V0.")] = 1.25,
 ) -> None:
     """Plot the reference E(V) curves of an element."""
-    from dftbparam.elements import element
     from dftbparam.publish import write_bytes
     from dftbparam.reference import DEFAULT_DATASET, load_dataset
     from dftbparam.report import plot_references, render
 
-    element(symbol)
+    check_symbol(symbol)
     if not 0.0 < low < high:
         raise ParameterError(f"volumes --from {low} --to {high} are upside down; right would be e.g. 0.8 to 1.25")
     target = out or Path(f"{symbol}-reference.png")

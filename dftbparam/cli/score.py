@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
-from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption
+from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import STDOUT, JsonOption, show_json, show_table
 from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
@@ -32,7 +32,6 @@ def score(
     Sound means: every crystal has a minimum, and no deeper well waits between 0.6 and 1.6 of the reference volume.
     """
     from dftbparam.campaign.scoring import score_tables
-    from dftbparam.elements import element
     from dftbparam.engine.factory import make_engine
     from dftbparam.reference import DEFAULT_DATASET, load_dataset
     from dftbparam.skf import read_set
@@ -41,7 +40,7 @@ def score(
     if double:
         raise ParameterError(f"elements are named twice: {', '.join(double)}")
     for symbol in symbols:
-        element(symbol)
+        check_symbol(symbol)
     data = load_dataset(references or DEFAULT_DATASET)
     for symbol in symbols:
         data.crystals_of(symbol)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dftbparam.cli.options import check_symbol
 from dftbparam.cli.output import Column, JsonOption, angular_block, angular_letters, note, present
 from dftbparam.cli.progress import counting
 from dftbparam.errors import InputError, ParameterError
@@ -26,7 +27,6 @@ def build(
     json: JsonOption = None,
 ) -> None:
     """Build the Slater-Koster files of all ordered pairs of elements from a parameter set."""
-    from dftbparam.elements import element
     from dftbparam.publish import prepare_folder
     from dftbparam.skf import write_skf
     from dftbparam.slako.build import build_tables
@@ -37,7 +37,7 @@ def build(
         raise ParameterError(f"elements are named twice: {', '.join(double)}")
     chosen = load_parameter_set(parameters)
     for symbol in symbols:
-        element(symbol)
+        check_symbol(symbol)
         chosen.element(symbol)
     prepare_folder(out)
     names = {(a, b): out / f"{a}-{b}.skf" for a in symbols for b in symbols}
@@ -89,18 +89,26 @@ def check(
 ) -> None:
     """Check Slater-Koster files; exit code 1 where one has a defect (warnings do not count)."""
     from dftbparam.skf import Defect, check_file, check_set
+    from dftbparam.skf.read import find_files
 
     defects: list[Defect] = []
+    checked = 0
     for path in paths:
         if path.is_dir():
+            here = len(find_files(path))
+            if not here:
+                raise InputError(f"{path}: no Slater-Koster file here (X-Y.skf or XY.skf)", path=str(path))
+            checked += here
             defects += check_set(path)
         elif path.exists():
+            checked += 1
             defects += check_file(path)
         else:
             raise InputError(f"{path}: no such file or folder", path=str(path))
     errors = sum(defect.severity == "error" for defect in defects)
     rows = [asdict(defect) for defect in defects]
-    caption = f"{errors} errors, {len(defects) - errors} warnings"
+    counts = f"{_count(errors, 'error')}, {_count(len(defects) - errors, 'warning')}"
+    caption = f"{_count(checked, 'file')} checked: {counts}"
     if defects or json is not None:
         columns = [
             Column("path", "file", left=True),
@@ -108,19 +116,24 @@ def check(
             Column("code", "code", left=True),
             Column("message", "finding", left=True),
         ]
-        value = {"errors": errors, "warnings": len(defects) - errors, "defects": rows}
+        value = {"files": checked, "errors": errors, "warnings": len(defects) - errors, "defects": rows}
         present(json, value, "Slater-Koster files", columns, rows, caption)
     else:
-        note("no defect found")
+        note(f"{_count(checked, 'file')} checked: no defect found")
     if errors or (strict and defects):
         raise typer.Exit(1)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @app.command()
 def plot(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Slater-Koster file.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="PNG, SVG or PDF. [default: name of the file, .png]")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="PNG, SVG or PDF.", show_default="name of the file, .png"),
     ] = None,
 ) -> None:
     """Plot Hamiltonian, overlap and repulsion of a Slater-Koster file against distance."""

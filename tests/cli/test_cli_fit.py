@@ -39,6 +39,7 @@ def no_search(monkeypatch):
     ("words", "message"),
     [
         (("Sj",), "unknown element 'Sj'; did you mean"),
+        (("Og",), "unknown element 'Og'; elements H to Cm are known"),
         (("si",), "did you mean Si"),
         (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
         (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
@@ -89,6 +90,18 @@ def test_options_reach_the_request(run, monkeypatch):
 def test_help_names_every_repulsion(run):
     text = run("fit", "--help").stdout
     assert all(name in text for name in FORMS)
+
+
+def test_help_shows_the_defaults_of_the_request():
+    from typer.main import get_command
+
+    from dftbparam.cli.app import app
+
+    options = {option.name: option for option in get_command(app).commands["fit"].params}
+    fields = campaign_fit.FitRequest.model_fields
+    for name in ("sampler", "evaluations", "workers", "repulsion", "seed"):
+        assert options[name].show_default == str(fields[name].default)
+    assert options["out"].show_default == "skf_out/SYMBOL"
 
 
 def test_a_missing_engine_is_exit_3(run, monkeypatch):

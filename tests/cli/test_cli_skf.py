@@ -57,6 +57,15 @@ def test_check_names_what_is_not_there(refused):
     assert "nowhere: no such file or folder" in refused("skf", "check", "nowhere")
 
 
+def test_check_counts_files_and_defects(run, refused, sound, tmp_path):
+    assert "1 file checked: no defect found" in run("skf", "check", sound).stderr
+    path = sound / "Si-Si.skf"
+    path.write_text("nothing\n")
+    assert "1 file checked: 1 error, 0 warnings" in run("skf", "check", path).stdout
+    (tmp_path / "empty").mkdir()
+    assert "empty: no Slater-Koster file here" in refused("skf", "check", "empty")
+
+
 def test_a_truncated_file_is_a_defect_with_its_line(run, sound):
     path = sound / "Si-Si.skf"
     path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
