@@ -60,6 +60,10 @@ class EosFits(NamedTuple):
     inside: NDArray[np.bool_]
 
 
+MAX_EXTRAPOLATION: Final = 10.0
+"""A minimum farther than this factor from the fitted volumes says nothing about them and counts as none."""
+
+
 class EosFitter:
     """Birch-Murnaghan fits of many curves on the same volumes: the pseudo-inverse is computed once.
 
@@ -122,6 +126,8 @@ class EosFitter:
             b0_prime = 4.0 + 2.0 / 3.0 * x * c3 / root
             e0 = zero + c0 + y * (c1 + y * (c2 + y * (c3 / 3.0)))
             valid = np.isfinite(v0) & np.isfinite(e0) & np.isfinite(b0_prime) & (b0 > 0.0)
+            # A nearly quadratic curve without a minimum has its second root at infinity, give or take rounding.
+            valid &= (v0 > self._unit / MAX_EXTRAPOLATION) & (v0 < self._unit * MAX_EXTRAPOLATION)
             inside = valid & (v0 >= self._low) & (v0 <= self._high)
         v0, e0, b0, b0_prime = (np.where(valid, a, np.nan) for a in (v0, e0, b0, b0_prime))
         return EosFits(v0, e0, b0, b0_prime, rms, valid, inside)
