@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -23,7 +21,7 @@ from dftbparam.campaign.scoring import (
 )
 from dftbparam.elements import element
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import CalculationError, DftbparamError
+from dftbparam.errors import CalculationError
 from dftbparam.reference import CrystalReference
 from dftbparam.score.objective import Measures, Objective, Weights
 from dftbparam.score.short_range import DISTANCES
@@ -37,9 +35,6 @@ MAX_FAILED: Final = 0.25
 
 VOLUMES: Final = (*TRAINING_SCAN, *SCAN)
 """Relative volumes at which a fit sees every crystal."""
-
-COMPILE_SECONDS: Final = 600.0
-"""Compiling everything takes half a minute on an idle core."""
 
 EVALUATION_VERSION: Final = 2
 """Raised whenever the same point would get another objective than before: a run begun with another is not resumed."""
@@ -157,26 +152,6 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
             },
         },
     )
-
-
-def compile_kernels(values: dict[str, float], context: FitContext) -> None:
-    """Evaluate one point in a process of its own, so that compiled kernels are in the cache before a campaign begins.
-
-    A kernel loaded from numba's cache and the same kernel in the process that has just compiled it differ in the last
-    bits (1e-12 in the objective), which is enough to send a search elsewhere: without this, the first run on a machine
-    would not have the trial list of every later one. The process's fate does not matter; it is given up after
-    `COMPILE_SECONDS`.
-    """
-    process = multiprocessing.get_context("spawn").Process(target=_compile, args=(values, context), daemon=True)
-    process.start()
-    process.join(COMPILE_SECONDS)
-    if process.is_alive():
-        process.kill()
-
-
-def _compile(values: dict[str, float], context: FitContext) -> None:
-    with contextlib.suppress(DftbparamError):
-        evaluate(values, replace(context, engine="embedded"))
 
 
 def _metrics(measures: Measures, failed: int) -> dict[str, Any]:

@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dftbparam.campaign.evaluate import (
-    FitContext,
-    compile_kernels,
-    evaluate,
-    parameter_set,
-    parameters_of,
-    repulsion_search,
-)
+from dftbparam.campaign.evaluate import FitContext, evaluate, parameter_set, parameters_of, repulsion_search
 from dftbparam.campaign.executor import executor
 from dftbparam.campaign.run import Progress, run_campaign
 from dftbparam.campaign.scoring import dimer_curve, score_tables
@@ -150,10 +143,7 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
     engine = make_engine(request.engine)
     versions = engine.versions()
     space = element_space(request.symbol, power=request.power, shift=request.shift)
-    starts = starting_points(request.symbol, space)
     with TrialStore.open(request.out / STORE_NAME) as store:
-        if request.scheduler is None:
-            compile_kernels(starts[0], context)
         outcome = run_campaign(
             space,
             evaluate,
@@ -163,7 +153,7 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
             proposer=request.sampler,
             seed=request.seed,
             evaluations=request.evaluations,
-            starting_points=starts,
+            starting_points=starting_points(request.symbol, space),
             settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
             executor=executor(request.workers, scheduler=request.scheduler),
             resume=request.resume,
