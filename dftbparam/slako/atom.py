@@ -40,8 +40,8 @@ GRID_END: Final = 60.0
 GRID_POINTS: Final = 900
 """Points of the logarithmic grid: eigenvalues are converged to 1e-7 Hartree (checked against 3600 in the tests)."""
 
-DENSITY_TOLERANCE: Final = 1e-8
-"""Self-consistency: integrated absolute change of the electron density, in electrons per electron of the atom."""
+POTENTIAL_TOLERANCE: Final = 1e-8
+"""Self-consistency: change of the potential in Hartree, averaged over the electrons of the atom."""
 
 MAX_ITERATIONS: Final = 250
 
@@ -181,7 +181,7 @@ def solve_atom(
         residual = float(
             np.sum(weights * 4.0 * np.pi * r * r * density[0] * np.abs(output - screening)) / max(electrons, 1e-12)
         )
-        if residual < DENSITY_TOLERANCE:
+        if residual < POTENTIAL_TOLERANCE:
             return AtomRun(
                 symbol=symbol,
                 grid=grid,
@@ -197,7 +197,7 @@ def solve_atom(
         screening = mixer.next(screening, output)
     raise AtomError(
         f"{symbol}: self-consistency stopped at {residual:.1e} Hartree after {MAX_ITERATIONS} iterations "
-        f"(wanted {DENSITY_TOLERANCE:.0e})",
+        f"(wanted {POTENTIAL_TOLERANCE:.0e})",
         symbol=symbol,
         residual=residual,
     )
