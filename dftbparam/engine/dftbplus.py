@@ -22,7 +22,7 @@ from typing import Literal
 
 from ase import Atoms
 
-from dftbparam.engine.base import Result, Settings
+from dftbparam.engine.base import Result, Settings, settings_per_structure
 from dftbparam.engine.dftbplus_files import (
     OLDEST_RELEASE,
     Release,
@@ -58,6 +58,11 @@ PROBE_TIMEOUT = 30.0
 """Seconds to wait for the first lines of output that tell the release; they take 20 ms on an idle core."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+LACKS = (
+    "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
+)  # fmt: skip
+"""Settings that are refused."""
 
 Keep = Literal["never", "failed", "always"]
 
@@ -151,7 +156,7 @@ class DftbPlusEngine:
         ``band_energy``); with Methfessel-Paxton filling ``mermin_energy``, DFTB+'s own free energy, whose entropy is
         not the one that belongs to the forces; and, where it was kept, the ``scratch`` folder.
         """
-        per_structure = _settings_list(settings, len(structures))
+        per_structure = settings_per_structure(settings, len(structures), self.name, LACKS)
         source = _Tables(tables)
         source.load(structures)
         release = self.release()
@@ -317,17 +322,6 @@ def _find_command(command: str | Sequence[str] | None) -> tuple[str, ...]:
         )
     # Absolute, because the process runs in its scratch folder.
     return (os.path.abspath(program), *words[1:])
-
-
-def _settings_list(settings: Settings | Sequence[Settings], n: int) -> list[Settings]:
-    out = [settings] * n if isinstance(settings, Settings) else list(settings)
-    if len(out) != n:
-        raise ParameterError(f"{len(out)} settings for {n} structures: give one, or one for each")
-    for each in out:
-        for symbol, l in (each.max_angular or {}).items():
-            if not 0 <= l <= 3:
-                raise ParameterError(f"max_angular of {symbol} is {l}; it must be 0 (s) to 3 (f)", symbol=symbol)
-    return out
 
 
 def _check_structure(atoms: Atoms, settings: Settings) -> None:

@@ -19,11 +19,11 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from dftbparam import __version__
-from dftbparam.engine.base import Array, Result, Settings
+from dftbparam.engine.base import Array, Result, Settings, settings_per_structure
 from dftbparam.engine.embedded.neighbours import Geometry, find_pairs, geometry
 from dftbparam.engine.embedded.pair_repulsion import forces_and_virial
 from dftbparam.engine.kpoints import divisions, time_reversed_mesh
-from dftbparam.errors import DftbparamError, ElementError, InputError, ParameterError
+from dftbparam.errors import DftbparamError, ElementError, InputError
 from dftbparam.skf.model import SKSet
 from dftbparam.skf.read import find_files
 from dftbparam.units import BOHR, BOLTZMANN
@@ -33,6 +33,11 @@ WELL: Final = 0.05
 
 N_BANDS: Final = 4
 """Bands per atom."""
+
+LACKS: Final = (
+    "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
+)  # fmt: skip
+"""Settings that are refused."""
 
 
 class FakeEngine:
@@ -57,9 +62,7 @@ class FakeEngine:
         self, tables: SKSet | Path, structures: Sequence[Atoms], settings: Settings | Sequence[Settings]
     ) -> list[Result | DftbparamError]:
         """As the protocol says."""
-        each = [settings] * len(structures) if isinstance(settings, Settings) else list(settings)
-        if len(each) != len(structures):
-            raise ParameterError(f"{len(each)} settings for {len(structures)} structures; give one, or one each")
+        each = settings_per_structure(settings, len(structures), self.name, LACKS)
         pairs = set(tables.files) if isinstance(tables, SKSet) else set(find_files(tables))
         elements = {a for a, b in pairs if a == b}
         if not elements:

@@ -19,7 +19,7 @@ import numpy as np
 from ase import Atoms
 from threadpoolctl import ThreadpoolController
 
-from dftbparam.engine.base import Array, Result, Settings
+from dftbparam.engine.base import Array, Result, Settings, settings_per_structure
 from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, orbitals, solve
 from dftbparam.engine.embedded.filling import Filling, fill
 from dftbparam.engine.embedded.gamma import gamma_forces, gamma_matrix
@@ -30,7 +30,7 @@ from dftbparam.engine.embedded.pair_repulsion import collect, forces_and_virial,
 from dftbparam.engine.embedded.slater_koster import pair_gradients
 from dftbparam.engine.embedded.tables import PackedTables, pack
 from dftbparam.engine.kpoints import divisions
-from dftbparam.errors import DftbparamError, InputError, ParameterError, ScfNotConverged
+from dftbparam.errors import DftbparamError, InputError, ScfNotConverged
 from dftbparam.skf.model import SKSet
 
 MIXER_FACTORS: Final = (0.3, 0.05)
@@ -41,6 +41,12 @@ MIN_HUBBARD: Final = 1e-3
 
 OCCUPIED: Final = 1e-15
 """Size of the weight above which a state enters a density matrix."""
+
+
+LACKS = (
+    "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
+)  # fmt: skip
+"""Settings that are refused."""
 
 
 class EmbeddedEngine:
@@ -68,9 +74,7 @@ class EmbeddedEngine:
         InputError
             The tables cannot be read, or ``settings`` does not match ``structures`` in number.
         """
-        each = [settings] * len(structures) if isinstance(settings, Settings) else list(settings)
-        if len(each) != len(structures):
-            raise ParameterError(f"{len(each)} settings for {len(structures)} structures; give one, or one each")
+        each = settings_per_structure(settings, len(structures), self.name, LACKS)
         groups = [symbols_of(atoms) for atoms in structures]
         loaded = load_tables(tables, *groups)
         elements = sorted({symbol for group in groups for symbol in group})
