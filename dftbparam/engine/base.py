@@ -123,7 +123,8 @@ class Result:
     charges
         (n,): net charge per atom in units of the elementary charge, positive where electrons are missing.
     shell_populations
-        (n, 4): Mulliken populations of the shells s, p, d, f in electrons, 0 for shells that are absent.
+        (n, 4): Mulliken populations of the shells s, p, d, f in electrons, 0 for shells that are absent. None where an
+        engine had no need of states: all atoms are equivalent and neither derivatives nor eigenvalues were asked for.
     moments
         (n,): electrons up minus down per atom; None without spin polarisation.
     fermi_level, fermi_levels

@@ -16,6 +16,15 @@ Matrix = tuple[tuple[float, ...], ...]
 MAX_SHELLS = 4
 """Shells s, p, d, f: what the Slater-Koster format holds."""
 
+PAIR_CUTOFF = 64.0
+"""Bohr. Where pairs of the dispersion energy end: DFTB+'s default."""
+
+TRIPLE_CUTOFF = 40.0
+"""Bohr. Where its three-body terms end: DFTB+'s default."""
+
+COORDINATION_CUTOFF = 40.0
+"""Bohr. Where coordination numbers end, far beyond what they feel."""
+
 
 @dataclass(frozen=True)
 class Spin:

@@ -141,7 +141,7 @@ def test_symmetry_changes_nothing(tables, monkeypatch, atoms, kpts):
     settings = replace(TIGHT, kpts=kpts, forces=True, stress=True)
     reduced = compute(tables, atoms, settings)
 
-    def full_mesh(structure, size):
+    def full_mesh(structure, size, moments=None):
         return Mesh(*time_reversed_mesh(size), identity(len(structure.symbols)))
 
     monkeypatch.setattr(solver_module, "reduced_mesh", full_mesh)

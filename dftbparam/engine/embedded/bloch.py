@@ -30,13 +30,13 @@ CHUNK_NUMBERS: Final = 4_000_000
 class Orbitals:
     """Orbitals of a structure.
 
-    ``species`` (n,) per atom; ``start`` (n + 1,) first orbital of each atom; ``atom`` (total,) atom of each orbital;
-    ``on_site`` (total,) energies in Hartree.
+    ``species`` (n,) per atom; ``start`` (n + 1,) first orbital of each atom; ``shell`` (total,) 4 * atom + l of each
+    orbital; ``on_site`` (total,) energies in Hartree.
     """
 
     species: Ints
     start: Ints
-    atom: Ints
+    shell: Ints
     on_site: Array
 
     @property
@@ -51,7 +51,8 @@ def orbitals(tables: PackedTables, species: Ints) -> Orbitals:
     start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
     shell = np.concatenate([np.full(2 * l + 1, l) for l in range(4)])
     on_site = np.concatenate([tables.on_site[s, shell[: tables.n_orbitals[s]]] for s in species])
-    return Orbitals(species, start, np.repeat(np.arange(len(species)), sizes), on_site)
+    l = np.concatenate([shell[: tables.n_orbitals[s]] for s in species])
+    return Orbitals(species, start, 4 * np.repeat(np.arange(len(species)), sizes) + l, on_site)
 
 
 class BlochSums:

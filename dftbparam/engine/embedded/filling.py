@@ -33,15 +33,22 @@ GAP_TOLERANCE: Final = 1e-7
 
 @dataclass(frozen=True)
 class Filling:
-    """``occupations`` (n_k, n_bands), 0..2, without k weights; ``level`` in Hartree; ``entropy`` is TS in Hartree."""
+    """``occupations`` (n_k, n_bands), without k weights; ``level`` in Hartree; ``entropy`` is TS in Hartree."""
 
     occupations: Array
     level: float
     entropy: float
 
 
-def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Settings) -> Filling:
-    """Fill ``eigenvalues`` (n_k, n_bands), Hartree, with k weights (n_k,) of sum 1, spin included."""
+def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Settings, *, capacity: int = 2) -> Filling:
+    """Fill ``eigenvalues`` (n_k, n_bands), Hartree, with k weights (n_k,) of sum 1.
+
+    ``capacity`` is how many electrons a state holds: 2 with both spins in one, 1 for states of one spin.
+    """
+    if capacity == 1:
+        # one spin alone is half of what twice as many electrons make of both
+        both = fill(eigenvalues, weights, 2.0 * electrons, settings)
+        return Filling(0.5 * both.occupations, both.level, 0.5 * both.entropy)
     n_bands = eigenvalues.shape[1]
     width = max(BOLTZMANN * settings.temperature, MIN_WIDTH)
     order = -1 if settings.filling == "fermi" else settings.filling_order

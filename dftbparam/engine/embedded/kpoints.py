@@ -50,7 +50,7 @@ class Symmetry:
         return bool(len(np.unique(self.permutations[:, 0])) == self.permutations.shape[1])
 
     def average_scalars(self, values: Array) -> Array:
-        """Average a quantity per atom (n,) over the operations."""
+        """Average a quantity per atom (n, ...) over the operations."""
         out = np.zeros_like(values)
         for permutation in self.permutations:
             out[permutation] += values
@@ -89,20 +89,28 @@ def identity(n_atoms: int) -> Symmetry:
     return Symmetry(one, np.arange(n_atoms, dtype=np.int64)[None], one.astype(np.float64))
 
 
-def reduced_mesh(structure: Geometry, size: tuple[int, int, int]) -> Mesh:
-    """Reduced k-points of a structure for a mesh of these divisions; Gamma for a molecule."""
+def reduced_mesh(structure: Geometry, size: tuple[int, int, int], moments: Array | None = None) -> Mesh:
+    """Reduced k-points of a structure for a mesh of these divisions; Gamma for a molecule.
+
+    With ``moments`` (n,) only operations that carry atoms to atoms of the same moment are used.
+    """
     n_atoms = len(structure.symbols)
     if not structure.periodic:
         return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
     if size == (1, 1, 1) and n_atoms > 1:
         return Mesh(np.zeros((1, 3)), np.ones(1), identity(n_atoms))
-    symmetry = identity(n_atoms) if size == (1, 1, 1) else _symmetry(structure, size)
+    symmetry = identity(n_atoms) if size == (1, 1, 1) else _symmetry(structure, size, moments)
     points, weights = _reduce(size, np.ascontiguousarray(symmetry.rotations).tobytes())
     return Mesh(points, weights, symmetry)
 
 
-def _symmetry(structure: Geometry, size: tuple[int, int, int]) -> Symmetry:
-    numbers = np.unique(np.array(structure.symbols), return_inverse=True)[1].astype(np.int64)
+def _symmetry(structure: Geometry, size: tuple[int, int, int], moments: Array | None) -> Symmetry:
+    labels = (
+        [f"{symbol} {moment}" for symbol, moment in zip(structure.symbols, moments, strict=True)]
+        if (moments is not None)
+        else list(structure.symbols)
+    )
+    numbers = np.unique(np.array(labels), return_inverse=True)[1].astype(np.int64)
     spacing = (structure.volume / len(numbers)) ** (1.0 / 3.0)
     cell = np.round(structure.cell / spacing, KEY_DIGITS) + 0.0  # + 0.0 turns -0.0 into 0.0
     fractional = np.round(structure.fractional, KEY_DIGITS) + 0.0

@@ -13,40 +13,25 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from ase import Atoms
 from threadpoolctl import ThreadpoolController
 
 from dftbparam.engine.base import Array, Result, Settings, settings_per_structure
-from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, orbitals, solve
-from dftbparam.engine.embedded.filling import Filling, fill
-from dftbparam.engine.embedded.gamma import gamma_forces, gamma_matrix
-from dftbparam.engine.embedded.kpoints import Mesh, reduced_mesh
-from dftbparam.engine.embedded.mixing import AndersonMixer
-from dftbparam.engine.embedded.neighbours import Geometry, Pairs, find_pairs, geometry, symbols_of
-from dftbparam.engine.embedded.pair_repulsion import collect, forces_and_virial, pair_terms
-from dftbparam.engine.embedded.slater_koster import pair_gradients
+from dftbparam.engine.embedded import electrons
+from dftbparam.engine.embedded.bloch import BlochSums, orbitals
+from dftbparam.engine.embedded.dispersion import dispersion_energy
+from dftbparam.engine.embedded.electrons import System, diagonalise, pieces
+from dftbparam.engine.embedded.interaction import Interaction, make_interaction
+from dftbparam.engine.embedded.kpoints import reduced_mesh
+from dftbparam.engine.embedded.neighbours import Pairs, find_pairs, geometry, symbols_of
+from dftbparam.engine.embedded.pair_repulsion import forces_and_virial, pair_terms
+from dftbparam.engine.embedded.scc import Converged, Start, converge, output
 from dftbparam.engine.embedded.tables import PackedTables, pack
 from dftbparam.engine.kpoints import divisions
-from dftbparam.errors import DftbparamError, InputError, ScfNotConverged
+from dftbparam.errors import DftbparamError, EngineMissing, InputError, StructureError
 from dftbparam.skf.model import SKSet
-
-MIXER_FACTORS: Final = (0.3, 0.05)
-"""Mixing factors tried in turn, each with half of the iterations: the second is for charges that slosh."""
-
-MIN_HUBBARD: Final = 1e-3
-"""Hartree below which a Hubbard parameter counts as missing from the tables."""
-
-OCCUPIED: Final = 1e-15
-"""Size of the weight above which a state enters a density matrix."""
-
-
-LACKS = (
-    "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
-)  # fmt: skip
-"""Settings that are refused."""
 
 
 class EmbeddedEngine:
@@ -57,11 +42,11 @@ class EmbeddedEngine:
     def versions(self) -> dict[str, str]:
         """Name and version of everything that decides the numbers."""
         out = {}
-        for package in ("dftbparam", "numpy", "scipy", "numba", "spglib"):
+        for package in ("dftbparam", "numpy", "scipy", "numba", "spglib", "dftd3", "dftd4"):
             try:
                 out[package] = version(package)
             except PackageNotFoundError:
-                out[package] = "unknown"
+                out[package] = "not installed" if package.startswith("dftd") else "unknown"
         return out
 
     def compute(
@@ -74,19 +59,22 @@ class EmbeddedEngine:
         InputError
             The tables cannot be read, or ``settings`` does not match ``structures`` in number.
         """
-        each = settings_per_structure(settings, len(structures), self.name, LACKS)
+        each = settings_per_structure(settings, len(structures), self.name)
         groups = [symbols_of(atoms) for atoms in structures]
         loaded = load_tables(tables, *groups)
         elements = sorted({symbol for group in groups for symbol in group})
         packed: dict[tuple[tuple[str, int], ...], PackedTables] = {}
         out: list[Result | DftbparamError] = []
+        memory = _Memory()
         with _blas().limit(limits=1, user_api="blas"):
             for atoms, one in zip(structures, each, strict=True):
                 key = tuple(sorted((one.max_angular or {}).items()))
                 if key not in packed:
                     packed[key] = pack(loaded, elements, one.max_angular)
                 try:
-                    out.append(_compute(packed[key], atoms, one))
+                    out.append(_compute(packed[key], atoms, one, memory))
+                except EngineMissing:
+                    raise  # a library that the settings need: wrong for the whole call
                 except DftbparamError as error:
                     out.append(error)
         return out
@@ -119,32 +107,7 @@ def load_tables(tables: SKSet | Path, *groups: Iterable[str]) -> SKSet:
     return SKSet(files=files, max_angular={a: infer_max_angular(file) for (a, b), file in files.items() if a == b})
 
 
-@dataclass(frozen=True)
-class _System:
-    """What stays the same while the charges converge."""
-
-    settings: Settings
-    structure: Geometry
-    basis: Orbitals
-    mesh: Mesh
-    sums: BlochSums
-    electrons: float
-    reference: Array
-    hubbard: Array
-
-
-@dataclass
-class _State:
-    """One solution for given shifts: densities stay per chunk of k-points, in the order of ``pieces``."""
-
-    eigenvalues: Array
-    filling: Filling
-    states: list[Matrix]
-    band_energy: float
-    excess: Array
-
-
-def _compute(tables: PackedTables, atoms: Atoms, settings: Settings) -> Result:
+def _compute(tables: PackedTables, atoms: Atoms, settings: Settings, memory: _Memory) -> Result:
     structure = geometry(atoms)
     tables.require(structure.symbols)
     species = np.array([tables.index(symbol) for symbol in structure.symbols], dtype=np.int64)
@@ -155,80 +118,133 @@ def _compute(tables: PackedTables, atoms: Atoms, settings: Settings) -> Result:
     everything = find_pairs(structure, reach)
     pairs = _within(everything, tables.cutoff[species[everything.first], species[everything.second]])
     basis = orbitals(tables, species)
-    reference = tables.occupations[species].sum(axis=1)
-    system = _System(
+    reference = tables.occupations[species]
+    initial = None if settings.spin is None else _initial_moments(atoms, settings, reference)
+    system = System(
         settings=settings,
         structure=structure,
         basis=basis,
-        mesh=reduced_mesh(structure, divisions(atoms, settings)),
+        mesh=reduced_mesh(structure, divisions(atoms, settings), initial),
         sums=BlochSums(tables, basis, pairs),
         electrons=float(reference.sum()) - settings.charge,
         reference=reference,
-        hubbard=tables.hubbard[species, 0],
     )
-    uniform = np.full(len(species), -settings.charge / len(species))
-    derivatives = settings.forces or settings.stress
-    gamma = None
-    if system.mesh.symmetry.all_equivalent:
-        # equivalent atoms share the charge equally whatever the shifts are: nothing to iterate
-        shift = np.zeros(len(species))
-        if settings.scc and settings.charge != 0.0:
-            gamma = gamma_matrix(structure, _hubbard(system))
-            shift = gamma @ uniform
-        state = _diagonalise(system, list(_pieces(system)) if derivatives else None, shift, derivatives)
-        state.excess = uniform
-        iterations = 1
-    elif not settings.scc:
-        shift = np.zeros(len(species))
-        state = _diagonalise(system, list(_pieces(system)), shift, True)
-        iterations = 1
-    else:
-        gamma = gamma_matrix(structure, _hubbard(system))
-        state, shift, iterations = _converge(system, gamma, uniform)
-    scc_energy = 0.5 * float(state.excess @ gamma @ state.excess) if gamma is not None else 0.0
+    found, interaction = _electrons(tables, system, initial, memory)
+    solution = found.solution
+    scc, third, spin = 0.0, 0.0, 0.0
+    if interaction is not None:
+        scc, third, spin = interaction.energies(interaction.on_sites(found.excess), found.moments)
     repulsive, slope = (np.zeros(0), None)
     if settings.repulsion:
         repulsive, slope = pair_terms(tables, species, everything)
-    energy = state.band_energy + scc_energy + float(repulsive.sum())
+    derivatives = settings.forces or settings.stress
+    dispersion = None
+    if settings.dispersion is not None:
+        dispersion = dispersion_energy(structure, settings.dispersion, settings.charge, derivatives)
+    parts = [solution.band_energy, scc, third, spin, 0.0 if dispersion is None else dispersion.energy]
+    energy = sum(parts) + float(repulsive.sum())
     forces, stress = None, None
     if derivatives:
-        forces, virial = _derivatives(tables, system, state, shift)
-        if gamma is not None:
-            more, strain = gamma_forces(structure, system.hubbard, state.excess)
-            forces, virial = forces + more, virial + strain
+        forces, virial = electrons.derivatives(tables, system, solution, found.shift)
+        terms = []
+        if interaction is not None:
+            terms.append(interaction.derivatives(interaction.on_sites(found.excess)))
         if slope is not None:
-            more, strain = forces_and_virial(structure, everything, slope)
-            forces, virial = forces + more, virial + strain
-        forces = system.mesh.symmetry.average_vectors(forces) if settings.forces else None
+            terms.append(forces_and_virial(structure, everything, slope))
+        if dispersion is not None and dispersion.forces is not None and dispersion.virial is not None:
+            terms.append((dispersion.forces, dispersion.virial))
+        for more, more_virial in terms:
+            forces, virial = forces + more, virial + more_virial
+        forces = system.mesh.symmetry.average_vectors(forces)
         if settings.stress and structure.periodic:
-            stress = system.mesh.symmetry.average_tensor(virial) / structure.volume
-            stress = 0.5 * (stress + stress.T)
+            virial = system.mesh.symmetry.average_tensor(virial)
+            stress = 0.5 * (virial + virial.T) / structure.volume
+    spins = slice(None) if settings.spin is not None else 0  # without spin polarisation results have no spin axis
+    levels = solution.levels
+    wanted = settings.eigenvalues or settings.projections
     return Result(
         energy=energy,
-        free_energy=energy - state.filling.entropy,
-        band_energy=state.band_energy,
+        free_energy=energy - solution.entropy,
+        band_energy=solution.band_energy,
         repulsive_energy=float(repulsive.sum()),
-        scc_energy=scc_energy,
-        fermi_level=state.filling.level,
-        charges=-state.excess,
-        forces=forces,
+        scc_energy=scc,
+        third_order_energy=third,
+        spin_energy=spin,
+        dispersion_energy=parts[-1],
+        fermi_level=float(np.mean(levels)),
+        fermi_levels=None if settings.spin is None or settings.spin.unpaired is None else (levels[0], levels[1]),
+        charges=-found.excess.sum(axis=1),
+        shell_populations=None if solution.populations is None else solution.populations.sum(axis=0),
+        moments=None if found.moments is None else found.moments.sum(axis=1),
+        forces=forces if settings.forces else None,
         stress=stress,
-        eigenvalues=state.eigenvalues if settings.eigenvalues else None,
-        kpoints=np.array(system.mesh.points) if settings.eigenvalues else None,
-        weights=np.array(system.mesh.weights) if settings.eigenvalues else None,
-        scc_iterations=iterations,
-        details={"occupations": state.filling.occupations} if settings.eigenvalues else {},
+        eigenvalues=solution.eigenvalues[spins] if wanted else None,
+        kpoints=np.array(system.mesh.points) if wanted else None,
+        weights=np.array(system.mesh.weights) if wanted else None,
+        bands=electrons.bands(system, found.shift)[spins] if settings.band_points is not None else None,
+        projections=electrons.projections(system, solution, list(pieces(system)))[spins]
+        if settings.projections
+        else None,
+        scc_iterations=found.iterations,
+        details={"occupations": solution.occupations[spins]} if wanted else {},
     )
 
 
-def _hubbard(system: _System) -> Array:
-    for symbol, value in zip(system.structure.symbols, system.hubbard, strict=True):
-        if not value >= MIN_HUBBARD:
-            raise InputError(
-                f"the tables give {symbol} a Hubbard parameter of {value} Hartree (s shell); SCC needs a positive one",
-                symbol=symbol,
-            )
-    return system.hubbard
+def _electrons(
+    tables: PackedTables, system: System, initial: Array | None, memory: _Memory
+) -> tuple[Converged, Interaction | None]:
+    """Solve for the electrons; the interaction of charges is None where there are none."""
+    settings, n = system.settings, len(system.reference)
+    share = system.reference / np.maximum(system.reference.sum(axis=1, keepdims=True), 1e-300)
+    uniform = -settings.charge / n * share
+    spins, species = system.spins, system.basis.species
+    vectors = settings.forces or settings.stress or settings.eigenvalues or settings.projections
+    plain = spins == 1 and not settings.shell_resolved
+    if plain and system.mesh.symmetry.all_equivalent:
+        # equivalent atoms share the charge equally whatever the shifts are: nothing to iterate
+        shift, interaction = np.zeros((n, 4)), None
+        if settings.scc and settings.charge != 0.0:
+            interaction = make_interaction(tables, species, system.structure, settings)
+            shift, _ = interaction.shift(interaction.on_sites(uniform), None)
+        solution = diagonalise(system, list(pieces(system)) if vectors else None, shift[None], vectors)
+        return Converged(solution, shift[None], uniform, None, 1), interaction
+    if not settings.scc:
+        shift = np.zeros((spins, n, 4))
+        solution = diagonalise(system, list(pieces(system)), shift, True)
+        return Converged(solution, shift, *output(system, solution), 1), None
+    interaction = make_interaction(tables, species, system.structure, settings)
+    moments = None if initial is None else initial[:, None] * share
+    key = (system.structure.symbols, settings.charge, spins, settings.shell_resolved)
+    start = Start(uniform, moments)
+    if settings.reuse_charges and memory.key == key and memory.start is not None:
+        start = memory.start
+    found = converge(system, interaction, start)
+    memory.key, memory.start = key, Start(found.excess, found.moments)
+    return found, interaction
+
+
+def _initial_moments(atoms: Atoms, settings: Settings, reference: Array) -> Array:
+    """Moments (n,) that the search begins with: the structure's own, or unpaired electrons spread over all atoms."""
+    moments = atoms.get_initial_magnetic_moments()  # type: ignore[no-untyped-call]
+    given: Array = np.asarray(moments, dtype=np.float64)
+    if given.ndim != 1 or not np.isfinite(given).all():
+        raise StructureError(
+            f"initial magnetic moments {given.tolist()} must be one finite number per atom (collinear)"
+        )
+    assert settings.spin is not None
+    unpaired = settings.spin.unpaired
+    if given.any() or not unpaired:
+        return given
+    spread: Array = unpaired * reference.sum(axis=1) / reference.sum()
+    return spread
+
+
+@dataclass
+class _Memory:
+    """What the previous structure of a call converged to, for `Settings.reuse_charges`."""
+
+    key: object = None
+    start: Start | None = None
 
 
 def _within(pairs: Pairs, cutoff: Array) -> Pairs:
@@ -238,89 +254,3 @@ def _within(pairs: Pairs, cutoff: Array) -> Pairs:
     return Pairs(
         pairs.first[inside], pairs.second[inside], pairs.image[inside], pairs.vector[inside], pairs.distance[inside]
     )
-
-
-Piece = tuple[slice, Matrix, Matrix]
-
-
-def _pieces(system: _System) -> Iterable[Piece]:
-    """H0 and S, chunk by chunk of k-points."""
-    points = system.mesh.points
-    for chunk in system.sums.chunks(len(points)):
-        yield (chunk, *system.sums.sums(points[chunk]))
-
-
-def _diagonalise(system: _System, pieces: list[Piece] | None, shift: Array, vectors: bool) -> _State:
-    """Solve for one set of shifts; ``pieces`` is None where matrices need not be kept."""
-    points, weights = system.mesh.points, system.mesh.weights
-    eigenvalues = np.empty((len(points), system.basis.total))
-    states: list[Matrix] = []
-    local = shift[system.basis.atom]
-    for chunk, H0, S in _pieces(system) if pieces is None else pieces:
-        H = H0 + 0.5 * S * (local[:, None] + local[None, :]) if shift.any() else H0
-        values, found = solve(H, S, points[chunk], vectors)
-        eigenvalues[chunk] = values
-        if found is not None:
-            states.append(found)
-    filling = fill(eigenvalues, weights, system.electrons, system.settings)
-    n_atoms = len(system.reference)
-    if pieces is None or not vectors:
-        band = float(weights @ (filling.occupations * eigenvalues).sum(axis=1))
-        band -= float(system.electrons * shift[0])  # the shift is the same on every atom here
-        return _State(eigenvalues, filling, states, band, np.zeros(n_atoms))
-    population, band = np.zeros(system.basis.total), 0.0
-    for (chunk, H0, S), found in zip(pieces, states, strict=True):
-        P = _density(found, weights[chunk, None] * filling.occupations[chunk])
-        population += (P.real * S.real).sum(axis=(0, 2))
-        band += float((P.real * H0.real).sum())
-        if np.iscomplexobj(P):
-            population += (P.imag * S.imag).sum(axis=(0, 2))
-            band += float((P.imag * H0.imag).sum())
-    per_atom = np.bincount(system.basis.atom, weights=population, minlength=n_atoms)
-    excess = system.mesh.symmetry.average_scalars(per_atom - system.reference)
-    return _State(eigenvalues, filling, states, band, excess)
-
-
-def _density(states: Matrix, occupations: Array) -> Matrix:
-    """sum_n f_n c_n c_n^H per k, (k, n, n), for any weights f of the states."""
-    used = int(np.nonzero((np.abs(occupations) > OCCUPIED).any(axis=0))[0].max(initial=-1)) + 1
-    occupied = states[:, :, :used]
-    return (occupied * occupations[:, None, :used]) @ occupied.conj().swapaxes(1, 2)
-
-
-def _converge(system: _System, gamma: Array, start: Array) -> tuple[_State, Array, int]:
-    """Iterate the charges to self-consistency: state, shifts of the last diagonalisation, iterations."""
-    settings, pieces = system.settings, list(_pieces(system))
-    iterations, residual = 0, np.inf
-    for factor in MIXER_FACTORS:
-        mixer = AndersonMixer(factor)
-        excess = start
-        for _ in range(max(1, settings.max_scc_iterations // len(MIXER_FACTORS))):
-            iterations += 1
-            shift = gamma @ excess
-            state = _diagonalise(system, pieces, shift, True)
-            residual = float(np.abs(state.excess - excess).max())
-            if residual < settings.scc_tolerance:
-                return state, shift, iterations
-            if not np.isfinite(residual):
-                break
-            excess = mixer.step(excess, state.excess)
-    raise ScfNotConverged(
-        f"SCC did not converge in {iterations} iterations: charges still change by {residual:.2g} "
-        f"(asked for {settings.scc_tolerance:.2g})",
-        iterations=iterations,
-        residual=residual,
-    )
-
-
-def _derivatives(tables: PackedTables, system: _System, state: _State, shift: Array) -> tuple[Array, Array]:
-    """Forces (n, 3) and dE/d(strain) (3, 3) of the band energy at fixed charges."""
-    weights = np.zeros_like(system.sums.blocks)
-    points, occupations = system.mesh.points, state.filling.occupations
-    local = 0.5 * (shift[system.basis.atom][:, None] + shift[system.basis.atom][None, :])
-    for chunk, found in zip(system.sums.chunks(len(points)), state.states, strict=True):
-        P = _density(found, occupations[chunk])
-        W = _density(found, occupations[chunk] * state.eigenvalues[chunk])
-        system.sums.pull_back(points[chunk], system.mesh.weights[chunk], P, P * local - W, weights)
-    gradient = pair_gradients(tables, system.basis.species, system.sums.pairs, system.sums.offsets, weights)
-    return collect(len(system.reference), system.sums.pairs, gradient)
