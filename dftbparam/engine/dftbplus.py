@@ -8,12 +8,8 @@ is used.
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -26,38 +22,26 @@ from dftbparam.engine.base import Result, Settings, settings_per_structure
 from dftbparam.engine.dftbplus_files import (
     OLDEST_RELEASE,
     Release,
-    error_text,
     input_text,
     parse_release,
     read_result,
-    scc_progress,
 )
+from dftbparam.engine.dftbplus_process import INSTALL_HINT, check_exit, find_command, read_output, run_process
 from dftbparam.errors import (
     DftbparamError,
     ElementError,
     EngineError,
     EngineMissing,
-    EngineTimeout,
     InputError,
-    OverlapError,
     ParameterError,
-    ScfNotConverged,
-    StructureError,
     UnreadableOutput,
 )
 from dftbparam.skf.model import SKFile, SKSet, SplineRepulsion
 from dftbparam.skf.read import find_files, infer_max_angular, read_skf
 from dftbparam.skf.write import write_skf
 
-COMMAND_VARIABLE = "DFTBPLUS_COMMAND"
-"""Environment variable with the command, if it is not ``dftb+`` on the PATH."""
-
-INSTALL_HINT = "install it with `conda install -c conda-forge dftbplus`, or name the command in " + COMMAND_VARIABLE
-
 PROBE_TIMEOUT = 30.0
 """Seconds to wait for the first lines of output that tell the release; they take 20 ms on an idle core."""
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 LACKS = (
     "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
@@ -105,7 +89,7 @@ class DftbPlusEngine:
             raise ParameterError(f"timeout = {timeout}: must be a positive number of seconds")
         if keep not in ("never", "failed", "always"):
             raise ParameterError(f"keep = {keep!r}: must be 'never', 'failed' or 'always'")
-        self.command = _find_command(command)
+        self.command = find_command(command)
         self.timeout = timeout
         self.scratch = None if scratch is None else Path(scratch)
         self.keep = keep
@@ -129,8 +113,8 @@ class DftbPlusEngine:
         if self._release is None:
             # Every release prints its banner before it looks for an input; in an empty folder that is all it does.
             with tempfile.TemporaryDirectory(prefix="dftbparam-", dir=self._root()) as folder:
-                _run([*self.command, "--version"], Path(folder), min(PROBE_TIMEOUT, self.timeout))
-                banner = _read(Path(folder) / "stdout")
+                run_process([*self.command, "--version"], Path(folder), min(PROBE_TIMEOUT, self.timeout))
+                banner = read_output(Path(folder) / "stdout")
             found = parse_release(banner)
             if found is None:
                 raise EngineMissing(
@@ -220,14 +204,14 @@ class DftbPlusEngine:
             polynomial_pairs=_polynomial_pairs(files, settings.repulsion),
         )
         (folder / "dftb_in.hsd").write_text(text, encoding="ascii")
-        code = _run(self.command, folder, self.timeout)
-        output = _read(folder / "stdout")
-        _check_exit(code, output, _read(folder / "stderr"))
+        code = run_process(self.command, folder, self.timeout)
+        output = read_output(folder / "stdout")
+        check_exit(code, output, read_output(folder / "stderr"))
         tag = folder / "results.tag"
         # The folder is new, so a results.tag in it is of this run; after a late failure it is there but empty.
         if not tag.is_file() or tag.stat().st_size == 0:
             raise UnreadableOutput("DFTB+ ended with exit code 0 but left no results.tag")
-        return read_result(_read(tag), _read(folder / "detailed.out"), atoms, settings)
+        return read_result(read_output(tag), read_output(folder / "detailed.out"), atoms, settings)
 
 
 class _Tables:
@@ -311,19 +295,6 @@ def _polynomial_pairs(files: Mapping[tuple[str, str], SKFile], repulsion: bool) 
     return [(a, b) for a, b in files if not spline(a, b) and not spline(b, a)]
 
 
-def _find_command(command: str | Sequence[str] | None) -> tuple[str, ...]:
-    if command is None:
-        command = os.environ.get(COMMAND_VARIABLE) or "dftb+"
-    words = tuple(shlex.split(command) if isinstance(command, str) else command)
-    program = shutil.which(words[0]) if words else None
-    if program is None:
-        raise EngineMissing(
-            f"the DFTB+ program {words[0] if words else ''!r} was not found; {INSTALL_HINT}", command=words
-        )
-    # Absolute, because the process runs in its scratch folder.
-    return (os.path.abspath(program), *words[1:])
-
-
 def _check_structure(atoms: Atoms, settings: Settings) -> None:
     """Refuse what DFTB+ would compute nonsense for in silence; distances by the measure of the embedded engine."""
     from dftbparam.engine.embedded.neighbours import MIN_DISTANCE, find_pairs, geometry
@@ -336,66 +307,3 @@ def _check_structure(atoms: Atoms, settings: Settings) -> None:
             f"charge = {settings.charge:g} in a periodic cell: DFTB+ leaves the neutralising background out of the "
             "stress; ask for forces alone, or take the embedded engine"
         )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-
-
-def _run(command: Sequence[str], folder: Path, timeout: float) -> int:
-    """Run a command in a folder, output into the files ``stdout`` and ``stderr`` there; returns its exit code."""
-    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        try:
-            process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                env={**os.environ, **ONE_THREAD},
-                start_new_session=True,  # a process group of its own, so that all of it can be killed
-            )
-        except OSError as error:
-            raise EngineMissing(
-                f"{command[0]} cannot be started ({error.strerror}); {INSTALL_HINT}", command=tuple(command)
-            ) from None
-        try:
-            return process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise EngineTimeout(
-                f"DFTB+ was killed after {timeout:g} s; a longer timeout or fewer k-points would be right",
-                timeout=timeout,
-            ) from None
-        finally:
-            if process.returncode is None:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-                process.wait()
-
-
-def _check_exit(code: int, output: str, errors: str) -> None:
-    """Turn a failed run into the error that fits, with DFTB+'s own words."""
-    said = error_text(output)
-    if code == 0 and said is None:
-        return
-    if said is None:
-        tail = (errors.strip() or output.strip() or "no output").splitlines()[-1]
-        how = f"was ended by signal {signal.Signals(-code).name}" if code < 0 else f"failed with exit code {code}"
-        raise EngineError(f"DFTB+ {how}: {tail}", exit_status=code)
-    if "SCC is NOT converged" in said:
-        iterations, residual = scc_progress(output)
-        raise ScfNotConverged(
-            f"SCC did not converge within {iterations} iterations; the charges still change by {residual:.1e}",
-            iterations=iterations,
-            residual=residual,
-        )
-    if re.search(r"Less than 0 electrons|More electrons than basis", said):
-        raise StructureError(f"the charge does not fit the electrons and orbitals; DFTB+ says: {said}")
-    if re.search(r"positive\s+definite|potrf", said, re.IGNORECASE):
-        raise OverlapError(f"the overlap matrix is not positive definite; DFTB+ says: {said}")
-    raise EngineError(f"DFTB+ says: {said}", exit_status=code)
