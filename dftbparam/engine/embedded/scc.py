@@ -10,11 +10,15 @@ import numpy as np
 from dftbparam.engine.base import Array
 from dftbparam.engine.embedded.electrons import Solution, System, diagonalise, pieces
 from dftbparam.engine.embedded.interaction import Interaction
-from dftbparam.engine.embedded.mixing import AndersonMixer
+from dftbparam.engine.embedded.mixing import AndersonMixer, response_preconditioner
 from dftbparam.errors import ScfNotConverged
+from dftbparam.units import BOLTZMANN
 
-MIXER_FACTORS: Final = (0.3, 0.05)
-"""Mixing factors tried in turn, each with half of the iterations: the second is for charges that slosh."""
+MIXER_FACTORS: Final = (0.5, 0.1)
+"""Mixing factors tried in turn, each with half of the iterations: the second is for what the first makes jump."""
+
+SMALL_GAP: Final = 10.0
+"""kT within which two states count as close: they trade electrons as the potential changes."""
 
 
 @dataclass(frozen=True)
@@ -60,28 +64,52 @@ def converge(system: System, interaction: Interaction, start: Start) -> Converge
     settings, matrices = system.settings, list(pieces(system))
     vector = _Vector(interaction)
     first = vector.join(start.excess, start.moments)
-    iterations, residual = 0, np.inf
+    precondition = response_preconditioner(interaction.gamma, interaction.sites.hubbard)
+    residuals: list[float] = []
     for factor in MIXER_FACTORS:
-        mixer = AndersonMixer(factor)
+        mixer = AndersonMixer(factor, precondition)
         x = first
         for _ in range(max(1, settings.max_scc_iterations // len(MIXER_FACTORS))):
-            iterations += 1
             shift = spin_shifts(*interaction.shift(*vector.split(x)), system.spins)
             solution = diagonalise(system, matrices, shift, True)
             excess, moments = output(system, solution)
             found = vector.join(excess, moments)
-            residual = float(np.abs(found - x).max())
-            if residual < settings.scc_tolerance:
-                return Converged(solution, shift, excess, moments, iterations)
-            if not np.isfinite(residual):
+            residuals.append(float(np.abs(found - x).max()))
+            if residuals[-1] < settings.scc_tolerance:
+                return Converged(solution, shift, excess, moments, len(residuals))
+            if not np.isfinite(residuals[-1]):
                 break
-            x = mixer.step(x, found)
+            last, x = x, mixer.step(x, found)
     raise ScfNotConverged(
-        f"SCC did not converge in {iterations} iterations: charges still change by {residual:.2g} "
-        f"(asked for {settings.scc_tolerance:.2g})",
-        iterations=iterations,
-        residual=residual,
+        f"SCC did not converge in {len(residuals)} iterations: charges still change by {residuals[-1]:.2g} electrons "
+        f"(asked for {settings.scc_tolerance:.2g}), {vector.name(int(np.abs(found - last).argmax()))} the most; "
+        + _reason(system, solution, residuals),
+        iterations=len(residuals),
+        residual=residuals[-1],
+        residuals=residuals,
     )
+
+
+def _reason(system: System, solution: Solution, residuals: list[float]) -> str:
+    """Say why, as far as the residuals and the states at the Fermi level tell."""
+    if not np.isfinite(residuals[-1]):
+        return "the numbers are no longer finite: are the tables damaged?"
+    late = residuals[-max(4, len(residuals) // 4) :]
+    if len(residuals) > 8 and late[-1] < 0.3 * late[0]:
+        return "it was still getting closer: allow more iterations"
+    kT = max(BOLTZMANN * system.settings.temperature, 1e-8)
+    level = float(np.mean(solution.levels))
+    below = solution.eigenvalues[solution.eigenvalues <= level]
+    above = solution.eigenvalues[solution.eigenvalues > level]
+    gap = float(above.min() - below.max()) if below.size and above.size else np.inf
+    if gap < SMALL_GAP * kT:
+        return (
+            f"states {gap:.1e} Hartree apart at the Fermi level trade electrons: a temperature above "
+            f"{system.settings.temperature:g} K, a better mesh or, for open shells, spin polarisation would be right"
+        )
+    if len(residuals) <= 8:
+        return f"{len(residuals)} iterations are few: allow more"
+    return "the charges jump between solutions: other initial moments, or a less strained structure, would be right"
 
 
 class _Vector:
@@ -103,3 +131,13 @@ class _Vector:
         moments = np.zeros(self.interaction.shells.shape)
         moments[self.interaction.shells] = x[n:]
         return x[:n], moments
+
+    def name(self, number: int) -> str:
+        """Say in words what a number of the vector belongs to."""
+        interaction = self.interaction
+        n = len(interaction.sites.hubbard)
+        if number < n:
+            atom = int(interaction.sites.atom[number])
+        else:
+            atom = int(np.nonzero(interaction.shells)[0][number - n])
+        return f"{'atom' if number < n else 'the moment of atom'} {atom} ({interaction.structure.symbols[atom]})"
