@@ -10,23 +10,33 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from ase import Atoms
 
-from dftbparam.engine.base import Result, Settings, settings_per_structure
-from dftbparam.engine.dftbplus_files import (
+from dftbparam.engine.base import Array, Result, Settings, settings_per_structure
+from dftbparam.engine.dftbplus_input import (
     OLDEST_RELEASE,
+    REGION,
     Release,
     input_text,
     parse_release,
-    read_result,
+    refuse,
 )
-from dftbparam.engine.dftbplus_process import INSTALL_HINT, check_exit, find_command, read_output, run_process
+from dftbparam.engine.dftbplus_output import error_text, parse_results_tag, read_eigenvalues, read_result
+from dftbparam.engine.dftbplus_process import (
+    INSTALL_HINT,
+    check_exit,
+    find_command,
+    make_scratch,
+    read_fresh,
+    read_output,
+    run_process,
+)
 from dftbparam.errors import (
     DftbparamError,
     ElementError,
@@ -34,7 +44,6 @@ from dftbparam.errors import (
     EngineMissing,
     InputError,
     ParameterError,
-    UnreadableOutput,
 )
 from dftbparam.skf.model import SKFile, SKSet, SplineRepulsion
 from dftbparam.skf.read import find_files, infer_max_angular, read_skf
@@ -43,10 +52,8 @@ from dftbparam.skf.write import write_skf
 PROBE_TIMEOUT = 30.0
 """Seconds to wait for the first lines of output that tell the release; they take 20 ms on an idle core."""
 
-LACKS = (
-    "shell_resolved", "spin", "third_order", "hydrogen_damping", "dispersion", "band_points", "projections",
-)  # fmt: skip
-"""Settings that are refused."""
+HYDROGEN_MASS = 3.5
+"""Atomic mass units. DFTB+ takes every element whose table names a smaller mass for hydrogen when it damps gamma."""
 
 Keep = Literal["never", "failed", "always"]
 
@@ -112,9 +119,14 @@ class DftbPlusEngine:
         """
         if self._release is None:
             # Every release prints its banner before it looks for an input; in an empty folder that is all it does.
-            with tempfile.TemporaryDirectory(prefix="dftbparam-", dir=self._root()) as folder:
-                run_process([*self.command, "--version"], Path(folder), min(PROBE_TIMEOUT, self.timeout))
-                banner = read_output(Path(folder) / "stdout")
+            folder = make_scratch(self.scratch)
+            try:
+                run_process([*self.command, "--version"], folder, min(PROBE_TIMEOUT, self.timeout))
+                banner = read_output(folder / "stdout")
+            except OSError as error:
+                raise EngineError(f"scratch folder {folder}: {error}") from None
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
             found = parse_release(banner)
             if found is None:
                 raise EngineMissing(
@@ -139,37 +151,40 @@ class DftbPlusEngine:
         The result's ``details`` hold ``eigenvalue_sum`` (DFTB+'s band energy: with the SCC shifts, unlike
         ``band_energy``); with Methfessel-Paxton filling ``mermin_energy``, DFTB+'s own free energy, whose entropy is
         not the one that belongs to the forces; and, where it was kept, the ``scratch`` folder.
+
+        Bands take a second run, of one diagonalisation, in the folder ``bands`` below the first one's.
         """
-        per_structure = settings_per_structure(settings, len(structures), self.name, LACKS)
+        per_structure = settings_per_structure(settings, len(structures), self.name)
+        for one in per_structure:
+            refuse(one)
         source = _Tables(tables)
         source.load(structures)
         release = self.release()
-        root = Path(tempfile.mkdtemp(prefix="dftbparam-", dir=self._root()))
+        root, memory = make_scratch(self.scratch), _Memory()
         try:
             return [
-                self._one(source, root, i, atoms, chosen, release)
+                self._one(source, root, i, atoms, chosen, release, memory)
                 for i, (atoms, chosen) in enumerate(zip(structures, per_structure, strict=True))
             ]
         finally:
             if not any(root.glob("*-*")):
                 shutil.rmtree(root, ignore_errors=True)
 
-    def _root(self) -> Path | None:
-        if self.scratch is not None:
-            try:
-                self.scratch.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise InputError(f"scratch folder {self.scratch} cannot be made: {error.strerror}") from None
-        return self.scratch
-
     def _one(
-        self, source: _Tables, root: Path, number: int, atoms: Atoms, settings: Settings, release: Release
+        self,
+        source: _Tables,
+        root: Path,
+        number: int,
+        atoms: Atoms,
+        settings: Settings,
+        release: Release,
+        memory: _Memory,
     ) -> Result | DftbparamError:
         folder = root / f"{number:04d}"
         try:
             _check_structure(atoms, settings)
             folder.mkdir()
-            result = self._run_one(source, folder, atoms, settings, release)
+            result = self._run_one(source, folder, atoms, settings, release, memory)
         except EngineMissing:
             raise
         except DftbparamError as error:
@@ -177,41 +192,95 @@ class DftbPlusEngine:
         except OSError as error:
             return self._failed(folder, EngineError(f"scratch folder {folder}: {error}"))
         if self.keep == "always":
-            kept = folder.rename(root / f"done-{folder.name}")
-            return replace(result, details={**result.details, "scratch": str(kept)})
+            return replace(result, details={**result.details, "scratch": str(_renamed(folder, "done"))})
         shutil.rmtree(folder, ignore_errors=True)
         return result
 
     def _failed(self, folder: Path, error: DftbparamError) -> DftbparamError:
-        if not (folder / "dftb_in.hsd").exists():
-            return error
-        if self.keep == "never":
+        if not (folder / "dftb_in.hsd").exists() or self.keep == "never":
             shutil.rmtree(folder, ignore_errors=True)
             return error
-        kept = folder.rename(folder.parent / f"failed-{folder.name}")
-        return type(error)(f"{error.message} (scratch folder: {kept})", **{**error.data, "scratch": str(kept)})
+        kept = str(_renamed(folder, "failed"))
+        return type(error)(f"{error.message} (scratch folder: {kept})", **{**error.data, "scratch": kept})
 
-    def _run_one(self, source: _Tables, folder: Path, atoms: Atoms, settings: Settings, release: Release) -> Result:
+    def _run_one(
+        self, source: _Tables, folder: Path, atoms: Atoms, settings: Settings, release: Release, memory: _Memory
+    ) -> Result:
         symbols = sorted(set(atoms.symbols))
         files, max_angular = source.records(symbols, settings)
+        if settings.hydrogen_damping is not None:
+            _check_masses(files)
         # A short relative prefix: DFTB+ cuts long file names, and the folder can be moved and run again.
         source.provide(folder.parent, folder / "skf", files, repulsion=settings.repulsion)
-        text = input_text(
-            atoms,
-            settings,
-            release=release,
-            max_angular=max_angular,
-            polynomial_pairs=_polynomial_pairs(files, settings.repulsion),
-        )
-        (folder / "dftb_in.hsd").write_text(text, encoding="ascii")
+        unpaired = None if settings.spin is None else settings.spin.unpaired
+        key = (
+            tuple(atoms.symbols), tuple(max_angular[symbol] for symbol in symbols), settings.charge,
+            settings.spin is None, unpaired, settings.shell_resolved,
+        )  # fmt: skip
+        reused = settings.scc and settings.reuse_charges and memory.key == key
+        charges = folder / "charges.bin"
+        if reused:
+            charges.write_bytes(memory.charges)
+
+        def text(*, read_charges: bool, bands: bool) -> str:
+            return input_text(
+                atoms,
+                settings,
+                release=release,
+                max_angular=max_angular,
+                polynomial_pairs=_polynomial_pairs(files, settings.repulsion),
+                read_charges=read_charges,
+                bands=bands,
+            )
+
+        tag = self._execute(folder, text(read_charges=reused, bands=False))
+        projected = None
+        if settings.projections:
+            projected = {
+                (a, l): read_fresh(folder / f"{REGION}{a + 1}.{l + 1}.out", folder / "dftb_in.hsd")
+                for a, symbol in enumerate(atoms.symbols)
+                for l in range(max_angular[symbol] + 1)
+            }
+        detailed = read_fresh(folder / "detailed.out", folder / "dftb_in.hsd")
+        result = read_result(tag, detailed, atoms, settings, max_angular, projected=projected)
+        if settings.band_points is not None:
+            if any(atoms.pbc):
+                below = folder / "bands"
+                below.mkdir()
+                (below / "skf").symlink_to(Path("..") / "skf", target_is_directory=True)
+                if settings.scc:
+                    shutil.copyfile(charges, below / "charges.bin")
+                tag = self._execute(below, text(read_charges=settings.scc, bands=True))
+            result = replace(result, bands=_bands(tag, settings, periodic=any(atoms.pbc)))
+        if settings.scc and settings.reuse_charges:
+            memory.key, memory.charges = key, charges.read_bytes()
+        return result
+
+    def _execute(self, folder: Path, text: str) -> str:
+        """Run DFTB+ in a folder and return its results.tag."""
+        start = folder / "dftb_in.hsd"
+        start.write_text(text, encoding="ascii")
         code = run_process(self.command, folder, self.timeout)
         output = read_output(folder / "stdout")
+        said = error_text(output)
+        if said is not None and "compiled without" in said:
+            raise EngineMissing(
+                f"DFTB+ says: {said}; three-body terms of D3(BJ) need a DFTB+ built with -DWITH_SDFTD3=ON, "
+                "or the embedded engine",
+                command=self.command,
+            )
         check_exit(code, output, read_output(folder / "stderr"))
-        tag = folder / "results.tag"
-        # The folder is new, so a results.tag in it is of this run; after a late failure it is there but empty.
-        if not tag.is_file() or tag.stat().st_size == 0:
-            raise UnreadableOutput("DFTB+ ended with exit code 0 but left no results.tag")
-        return read_result(read_output(tag), read_output(folder / "detailed.out"), atoms, settings)
+        if not folder.is_dir():
+            raise EngineError(f"the scratch folder {folder} vanished during the run")
+        return read_fresh(folder / "results.tag", start)
+
+
+@dataclass
+class _Memory:
+    """The charges.bin of the structure before in a call, and what a structure that can start from it looks like."""
+
+    key: object = None
+    charges: bytes = b""
 
 
 class _Tables:
@@ -286,6 +355,14 @@ class _Tables:
         link.symlink_to(Path("..") / folder.name, target_is_directory=True)
 
 
+def _renamed(folder: Path, head: str) -> Path:
+    """Rename a scratch folder to ``head-...``; what cannot be renamed is kept under its own name."""
+    try:
+        return folder.rename(folder.parent / f"{head}-{folder.name}")
+    except OSError:
+        return folder
+
+
 def _polynomial_pairs(files: Mapping[tuple[str, str], SKFile], repulsion: bool) -> list[tuple[str, str]]:
     """Ordered pairs for which no file has a spline: DFTB+ stops where it looks for one in vain."""
 
@@ -293,6 +370,29 @@ def _polynomial_pairs(files: Mapping[tuple[str, str], SKFile], repulsion: bool) 
         return repulsion and isinstance(files[a, b].repulsion, SplineRepulsion)
 
     return [(a, b) for a, b in files if not spline(a, b) and not spline(b, a)]
+
+
+def _bands(tag: str, settings: Settings, *, periodic: bool) -> Array:
+    """Eigenvalues (n, bands) or (2, n, bands) at the band points from the results.tag of a run at them.
+
+    That of a molecule is of its one and only point, which then stands for all.
+    """
+    points = len(settings.band_points or ())
+    found = read_eigenvalues(parse_results_tag(tag), 1 if settings.spin is None else 2, points if periodic else 1)
+    if not periodic:
+        found = np.repeat(found, points, axis=1)
+    return found if settings.spin is not None else found[0]
+
+
+def _check_masses(files: Mapping[tuple[str, str], SKFile]) -> None:
+    """Damping of gamma for hydrogen goes by the masses in the tables: refuse those that would mislead DFTB+."""
+    for (a, b), file in files.items():
+        if a == b and (file.mass < HYDROGEN_MASS) != (a == "H"):
+            raise InputError(
+                f"{a}-{a}.skf names a mass of {file.mass:g}: DFTB+ would {'not ' if a == 'H' else ''}damp gamma as for "
+                f"hydrogen there; write the mass of {a} into the file, or take the embedded engine",
+                symbol=a,
+            )
 
 
 def _check_structure(atoms: Atoms, settings: Settings) -> None:
@@ -306,4 +406,12 @@ def _check_structure(atoms: Atoms, settings: Settings) -> None:
         raise ParameterError(
             f"charge = {settings.charge:g} in a periodic cell: DFTB+ leaves the neutralising background out of the "
             "stress; ask for forces alone, or take the embedded engine"
+        )
+    if structure.periodic and settings.dispersion is not None and settings.dispersion.model == "d4":
+        # Measured with 25.1, and the code is the same in all releases: its energy changes with EwaldParameter and is
+        # not twice as large in twice the cell, already without three-body terms (which have the same fault in bcc Fe).
+        raise ParameterError(
+            "dispersion 'd4' in a periodic cell: DFTB+ adds up the charges and three-body terms of the images wrongly "
+            "there; 'd3bj', or the embedded engine would be right",
+            name="dispersion",
         )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
 
-from dftbparam.errors import ParameterError
+from dftbparam.errors import ParameterError, StructureError
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -65,7 +67,7 @@ class Spin:
         if self.unpaired is not None and not math.isfinite(self.unpaired):
             raise ParameterError(f"unpaired is {self.unpaired}; it must be a finite number of electrons, or None")
 
-    def matrix(self, symbol: str, n_shells: int) -> np.ndarray:
+    def matrix(self, symbol: str, n_shells: int) -> NDArray[np.float64]:
         """W (n_shells, n_shells) of an element, Hartree; `ParameterError` where there is none of this size."""
         if symbol not in self.constants:
             known = ", ".join(sorted(self.constants)) or "none"
@@ -134,3 +136,14 @@ class Dispersion:
         for name in ("s6", "s8", "s9", "a1", "a2"):
             if not math.isfinite(getattr(self, name)):
                 raise ParameterError(f"dispersion parameter {name} is {getattr(self, name)}; it must be a number")
+
+
+def initial_moments(atoms: Atoms) -> NDArray[np.float64]:
+    """Initial magnetic moments (n,) of a structure in electrons; `StructureError` if they are not collinear."""
+    given = atoms.get_initial_magnetic_moments()  # type: ignore[no-untyped-call]
+    moments = np.asarray(given, dtype=np.float64)
+    if moments.ndim != 1 or not np.isfinite(moments).all():
+        raise StructureError(
+            f"initial magnetic moments are {moments.tolist()}; they must be one finite number per atom (collinear)"
+        )
+    return moments

@@ -16,15 +16,8 @@ from ase.build import bulk, molecule
 from dftbparam import errors
 from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.engine.dftbplus import DftbPlusEngine
-from dftbparam.engine.dftbplus_files import (
-    Release,
-    error_text,
-    input_text,
-    parse_detailed,
-    parse_release,
-    parse_results_tag,
-    scc_progress,
-)
+from dftbparam.engine.dftbplus_input import Release, input_text, parse_release
+from dftbparam.engine.dftbplus_output import error_text, parse_detailed, parse_results_tag, scc_progress
 from dftbparam.engine.kpoints import divisions, time_reversed_mesh
 from dftbparam.skf import SKFile, SKSet, read_set, write_skf, zero_repulsion
 from dftbparam.units import BOHR
@@ -253,6 +246,7 @@ def good_output(energy="-0.5", mermin="-0.6"):
     tag = (
         f"fermi_level :real:1:1\n 0.1\nmermin_energy :real:0:\n {mermin}\nextrapolated0_energy:real:0:\n -0.55\n"
         f"gross_atomic_charges:real:1:2\n 0.1 -0.1\neigenvalues :real:3:1,1,1\n 0.2\n"
+        "orbital_charges:real:3:9,2,1\n" + " 0.4" * 18 + "\n"
     )
     detailed = "".join(
         f"{k}:  {v} H   0.0 eV\n"

@@ -29,8 +29,9 @@ from dftbparam.engine.embedded.neighbours import Pairs, find_pairs, geometry, sy
 from dftbparam.engine.embedded.pair_repulsion import forces_and_virial, pair_terms
 from dftbparam.engine.embedded.scc import Converged, Start, converge, output
 from dftbparam.engine.embedded.tables import PackedTables, pack
+from dftbparam.engine.hamiltonian import initial_moments
 from dftbparam.engine.kpoints import divisions
-from dftbparam.errors import DftbparamError, EngineMissing, InputError, StructureError
+from dftbparam.errors import DftbparamError, EngineMissing, InputError
 from dftbparam.skf.model import SKSet
 
 
@@ -225,12 +226,7 @@ def _electrons(
 
 def _initial_moments(atoms: Atoms, settings: Settings, reference: Array) -> Array:
     """Moments (n,) that the search begins with: the structure's own, or unpaired electrons spread over all atoms."""
-    moments = atoms.get_initial_magnetic_moments()  # type: ignore[no-untyped-call]
-    given: Array = np.asarray(moments, dtype=np.float64)
-    if given.ndim != 1 or not np.isfinite(given).all():
-        raise StructureError(
-            f"initial magnetic moments {given.tolist()} must be one finite number per atom (collinear)"
-        )
+    given = initial_moments(atoms)
     assert settings.spin is not None
     unpaired = settings.spin.unpaired
     if given.any() or not unpaired:

@@ -7,8 +7,9 @@ bonds. Nothing is drawn at random: a set has the same list everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,14 @@ FEW_PAIRS: Final = 3
 
 BONDS: Final = {"molecule": 1.05, "diamond": 1.05, "sc": 1.10, "bcc": 1.15, "fcc": 1.20}
 """Nearest distance in units of the sum of two covalent radii: 2 to 12 neighbours."""
+
+CRYSTAL_RADII: Final = {"H": 0.5}
+"""Angstrom, in place of the covalent radius in crystals. Hydrogen's 0.31 is that of the H2 bond; with eight neighbours
+at such a distance the overlap matrix is all but singular, and 1e-5 in stress is then lost in DFTB+'s derivatives, which
+are finite differences (published set 3ob-hhmod: with steps of 1e-5 Bohr DFTB+ gives the embedded engine's numbers)."""
+
+HOT: Final = 10000.0
+"""Kelvin, for cations: in open d shells that lack an electron the charges slosh, and DFTB+'s mixer gives up (TiO+)."""
 
 _STRAIN: Final = np.array([[0.04, 0.05, -0.02], [-0.03, -0.05, 0.04], [0.05, -0.02, 0.03]])
 """Turns a cell into one without symmetry (fractions)."""
@@ -125,21 +134,21 @@ _EVERYTHING: Final = Settings(
 
 
 def _of_element(symbol: str, hydrogen: bool) -> Iterator[System]:
-    bond = _bond(symbol, symbol)
+    bond = _bond(symbol, symbol, CRYSTAL_RADII)
     # Odd meshes hold Gamma, even ones are shifted off it; both kinds, and unequal divisions, are in the list.
     for kind, mesh in (("fcc", (3, 3, 3)), ("bcc", (4, 4, 4)), ("sc", (3, 3, 3)), ("diamond", (2, 2, 2))):
         yield _crystal(f"{symbol} {kind}", bulk(symbol, kind, a=_lattice(kind, bond)), mesh)
     two = bulk(symbol, "bcc", a=_lattice("bcc", bond), cubic=True)
     yield _crystal(f"{symbol} distorted", _distorted(two, bond), (2, 3, 2))
-    dimer = Atoms([symbol] * 2, positions=_line(BONDS["molecule"] * bond))
+    dimer = Atoms([symbol] * 2, positions=_line(BONDS["molecule"] * _bond(symbol, symbol)))
     yield System(f"{symbol}2", dimer, _EVERYTHING)
-    yield System(f"{symbol}2 cation", dimer, replace(_EVERYTHING, charge=1.0))
+    yield System(f"{symbol}2 cation", dimer, replace(_EVERYTHING, charge=1.0, temperature=HOT))
     if hydrogen:
         yield System(f"{symbol}H2", _bent("H", symbol), _EVERYTHING)
 
 
 def _of_pair(a: str, b: str) -> Iterator[System]:
-    bond = _bond(a, b)
+    bond = _bond(a, b, CRYSTAL_RADII)
     salt = bulk(f"{a}{b}", "rocksalt", a=2.0 * BONDS["sc"] * bond)
     yield _crystal(f"{a}{b} distorted", _distorted(salt, bond), (2, 3, 2))
     yield _crystal(f"{a}{b} rocksalt", salt, (3, 3, 3))
@@ -150,8 +159,8 @@ def _of_pair(a: str, b: str) -> Iterator[System]:
     yield System(f"{a}{b}2", _bent(b, a), _EVERYTHING)
     yield System(
         f"{a}{b} cation",
-        Atoms([a, b], positions=_line(BONDS["molecule"] * bond)),
-        replace(_EVERYTHING, charge=1.0),
+        Atoms([a, b], positions=_line(BONDS["molecule"] * _bond(a, b))),
+        replace(_EVERYTHING, charge=1.0, temperature=HOT),
     )
     # DFTB+ leaves the neutralising background out of the stress, and the driver refuses it.
     charged = replace(_EVERYTHING, charge=0.5, stress=False, kpts=(2, 2, 2))
@@ -162,9 +171,9 @@ def _crystal(name: str, atoms: Atoms, mesh: tuple[int, int, int]) -> System:
     return System(name, atoms, replace(_EVERYTHING, kpts=mesh))
 
 
-def _bond(a: str, b: str) -> float:
-    """Sum of two covalent radii, Angstrom."""
-    return float(covalent_radii[atomic_numbers[a]] + covalent_radii[atomic_numbers[b]])
+def _bond(a: str, b: str, instead: Mapping[str, float] = MappingProxyType({})) -> float:
+    """Sum of two radii, Angstrom: covalent ones where there is no other ``instead``."""
+    return float(sum(instead.get(symbol, covalent_radii[atomic_numbers[symbol]]) for symbol in (a, b)))
 
 
 def _lattice(kind: str, bond: float) -> float:
