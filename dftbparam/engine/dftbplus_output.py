@@ -289,6 +289,8 @@ def _spin_first(values: Array, text: str, spins: int, points: int, bands: int) -
         raise UnreadableOutput(f"projected states: {len(heads)} heads for {len(blocks)} blocks")
     out = np.zeros((spins, points, bands))
     for (k, spin), block in zip(heads, blocks, strict=True):
+        if not (1 <= int(k) <= points and 1 <= int(spin) <= spins):
+            raise UnreadableOutput(f"projected states: there is no k-point {k} of spin {spin}")
         out[int(spin) - 1, int(k) - 1] = block
     return out
 

@@ -17,7 +17,14 @@ from dftbparam import errors
 from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.engine.dftbplus import DftbPlusEngine
 from dftbparam.engine.dftbplus_input import Release, input_text, parse_release
-from dftbparam.engine.dftbplus_output import error_text, parse_detailed, parse_results_tag, scc_progress
+from dftbparam.engine.dftbplus_output import (
+    error_text,
+    parse_detailed,
+    parse_results_tag,
+    read_projections,
+    scc_progress,
+)
+from dftbparam.engine.hamiltonian import Dispersion, Spin, ThirdOrder
 from dftbparam.engine.kpoints import divisions, time_reversed_mesh
 from dftbparam.skf import SKFile, SKSet, read_set, write_skf, zero_repulsion
 from dftbparam.units import BOHR
@@ -94,6 +101,117 @@ def test_keyword_for_forces_follows_the_parser_version():
     assert "Forces" not in written(model_crystal(), Settings())
 
 
+RELEASES = [
+    Release("22.1", (22, 1)),
+    Release("22.2", (22, 2)),
+    Release("23.1", (23, 1)),
+    Release("24.1", (24, 1)),
+    R251,
+]
+SPIN = Spin({"Si": -0.015, "O": ((-0.035, -0.030), (-0.030, -0.028))})
+D3 = Dispersion("d3bj", s8=3.209, a1=0.746, a2=4.191)
+D4 = Dispersion("d4", s8=0.4727337, a1=0.5467502, a2=4.4955068, s9=1.0)
+
+
+def flat(text):
+    """Text with one space between words and no indentation, to look for sequences of lines in."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("release", RELEASES, ids=lambda r: r.name)
+def test_keywords_are_the_same_for_all_parser_versions(release):
+    atoms = model_crystal()
+    atoms.set_initial_magnetic_moments([1.5, -0.5])
+    everything = Settings(
+        spin=SPIN,
+        third_order=ThirdOrder({"Si": -0.1, "O": -0.2}),
+        hydrogen_damping=4.0,
+        dispersion=D3,
+        projections=True,
+    )
+    text = written(atoms, everything, release)
+    assert text.count("ParserVersion") == 1
+    assert f"ParserVersion = {release.parser}" in text
+    assert "IgnoreUnprocessedNodes = No" in text
+    text = flat(text)
+    for words in (
+        "SpinPolarisation = Colinear { UnpairedElectrons = 0.0 RelaxTotalSpin = Yes "
+        "InitialSpins { AllAtomSpins { 1.5 -0.5 } } }",
+        "SpinConstants { ShellResolvedSpin = Yes O { -3.5",
+        "ThirdOrderFull = Yes HubbardDerivs { O = -0.2 Si = -0.1 }",
+        "HCorrection = Damping { Exponent = 4.0 }",
+        "Dispersion = SimpleDftD3 { s6 = 1.0 s8 = 3.209 a1 = 0.746 a2 = 4.191 CutoffInter = 64.0 "
+        "CoordinationNumber = Exp { Cutoff = 40.0 } }",
+        'ProjectStates { Region { Atoms = 1 ShellResolved = Yes Label = "atom1" }',
+    ):
+        assert words in text, words
+
+
+def test_nothing_is_written_that_was_not_asked_for():
+    text = written(model_crystal(), Settings())
+    for word in ("Spin", "ThirdOrder", "Hubbard", "HCorrection", "Dispersion", "ProjectStates", "ReadInitialCharges"):
+        assert word not in text
+
+
+def test_fixed_moments_and_moments_of_zero():
+    text = flat(written(model_crystal(), Settings(spin=replace(SPIN, unpaired=2.0))))
+    assert "UnpairedElectrons = 2.0 RelaxTotalSpin = No }" in text
+
+
+def test_shell_resolved_charges_make_spin_constants_so():
+    text = written(model_crystal(), Settings(spin=SPIN, shell_resolved=True))
+    assert "ShellResolvedSCC = Yes" in text
+    assert "ShellResolvedSpin" not in text  # DFTB+ does not read it then, and refuses what it does not read
+
+
+def test_one_spin_constant_stands_for_all_shells():
+    text = flat(written(Atoms("Si"), Settings(spin=SPIN)))
+    assert text.count("-1.4999999999999999e-02") == 4
+
+
+def test_third_order_on_site():
+    text = written(model_crystal(), Settings(third_order=ThirdOrder({"Si": -0.1, "O": -0.2}, full=False)))
+    assert "ThirdOrder = Yes" in text
+    assert "Full" not in text
+
+
+def test_dispersion_with_three_body_terms():
+    text = flat(written(model_crystal(), Settings(dispersion=replace(D3, s9=1.0))))
+    assert (
+        "Dispersion = DftD3 { Damping = BeckeJohnson { a1 = 0.746 a2 = 4.191 } s6 = 1.0 s8 = 3.209 Cutoff = 64.0 "
+        "CutoffCN = 40.0 Threebody = Yes }"
+    ) in text
+    text = flat(written(molecule("H2O"), Settings(dispersion=D4)))
+    assert (
+        "Dispersion = DftD4 { s6 = 1.0 s8 = 0.4727337 s9 = 1.0 a1 = 0.5467502 a2 = 4.4955068 CutoffInter = 64.0 "
+        "CutoffThree = 40.0 ChargeModel = EEQ {} CoordinationNumber = Cov { Cutoff = 40.0 } }"
+    ) in text
+
+
+def test_input_of_a_restart():
+    atoms = model_crystal()
+    atoms.set_initial_magnetic_moments([1.0, 1.0])
+    text = written(atoms, Settings(spin=SPIN), read_charges=True)
+    assert "ReadInitialCharges = Yes" in text
+    assert "SkipChargeTest = Yes" in text  # the moment that is read is not the one the search begins with
+    assert "InitialSpins" not in text
+    assert "SkipChargeTest" not in written(atoms, Settings(spin=replace(SPIN, unpaired=2.0)), read_charges=True)
+    assert "SkipChargeTest" not in written(atoms, Settings(), read_charges=True)
+
+
+def test_input_of_bands():
+    wanted = Settings(
+        band_points=((0, 0, 0), (0.5, 0, 0)), forces=True, stress=True, projections=True, dispersion=D3, kpts=(4, 4, 4)
+    )
+    text = written(model_crystal(), wanted, read_charges=True, bands=True)
+    assert "MaxSCCIterations = 1\n" in text
+    assert "ConvergentSCCOnly = No" in text
+    block = text[text.index("KPointsAndWeights {") :].split("}")[0].splitlines()[1:]
+    assert [[float(w) for w in row.split()] for row in block if row.strip()] == [[0, 0, 0, 1], [0.5, 0, 0, 1]]
+    for word in ("PrintForces", "ProjectStates", "Dispersion", "SupercellFolding"):
+        assert word not in text
+
+
 def test_methfessel_paxton_order():
     wanted = Settings(filling="methfessel-paxton", filling_order=2)
     assert "Order = 2" in written(model_crystal(), wanted)
@@ -156,6 +274,43 @@ def test_malformed_results_tag(text):
 def test_incomplete_detailed_out():
     with pytest.raises(errors.UnreadableOutput, match="Total energy"):
         parse_detailed("Repulsive energy:  0.1 H  2.7 eV\n")
+
+
+def test_parts_of_the_energy():
+    text = "Spin up\nBand energy: -1.0 H 0 eV\nSpin down\nBand energy: -0.5 H 0 eV\n" + "".join(
+        f"{name}: {value} H  0.0 eV\n"
+        for name, value in {
+            "Energy H0": -1.7, "Energy SCC": 0.1, "Energy SPIN": -0.2, "Energy 3rd": 0.3, "Repulsive energy": 0.4,
+            "Dispersion energy": -0.5, "Total energy": -1.6, "Total Mermin free energy": -1.65,
+        }.items()
+    )  # fmt: skip
+    lines = parse_detailed(text)
+    assert lines["band"] == -1.5
+    assert [lines[k] for k in ("h0", "scc", "spin", "third", "dispersion")] == [-1.7, 0.1, -0.2, 0.3, -0.5]
+
+
+def projected_states(first, second="0.750000", kpoint=2):
+    return {
+        (0, 0): f"KPT 1 SPIN 1 KWEIGHT 0.5\n -1.0 {first}\n\nKPT {kpoint} SPIN 1 KWEIGHT 0.5\n -0.9 0.250000\n",
+        (0, 1): f"KPT 1 SPIN 1 KWEIGHT 0.5\n -1.0 0.400001\n\nKPT 2 SPIN 1 KWEIGHT 0.5\n -0.9 {second}\n",
+    }
+
+
+def test_projected_states():
+    found = read_projections(projected_states("0.600000"), 1, (1, 2, 1))
+    assert found.shape == (1, 2, 1, 1, 4)
+    np.testing.assert_allclose(found[0, :, 0, 0], [[0.6, 0.4, 0, 0], [0.25, 0.75, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=(-2, -1)), 1.0, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [projected_states("0.7"), projected_states("0.6", "******"), projected_states("0.6", kpoint=7), {(0, 0): ""}],
+    ids=["sum", "stars", "k-point", "empty"],
+)
+def test_malformed_projected_states(files):
+    with pytest.raises(errors.UnreadableOutput, match="projected states"):
+        read_projections(files, 1, (1, 2, 1))
 
 
 def test_error_text_and_progress():
@@ -360,6 +515,33 @@ def test_malformed_table_is_raised_with_file_and_line(tmp_path):
     (tmp_path / "Si-Si.skf").write_text("\n".join(rows))
     with pytest.raises(errors.FileFormatError, match=r"Si-Si\.skf:\d+"):
         engine.compute(tmp_path, [bulk("Si", "fcc", 4.0)], Settings())
+
+
+def test_dispersion_that_no_release_has_is_raised(tmp_path):
+    engine = DftbPlusEngine(str(stand_in(tmp_path, "")), scratch=tmp_path / "scratch")
+    with pytest.raises(errors.ParameterError, match=r"s9 = 0\.5"):
+        engine.compute(MODEL, [model_crystal()], Settings(dispersion=replace(D3, s9=0.5)))
+
+
+def test_a_build_without_s_dftd3_is_raised(tmp_path):
+    body = "print('ERROR!'); print('-> DFTB+ compiled without support for s-dftd3 library'); sys.exit(1)"
+    engine = DftbPlusEngine(str(stand_in(tmp_path, body)), scratch=tmp_path / "scratch")
+    with pytest.raises(errors.EngineMissing, match="WITH_SDFTD3"):
+        engine.compute(MODEL, [model_crystal()], Settings(dispersion=replace(D3, s9=1.0)))
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_masses_that_mislead_the_damping_are_refused(tmp_path):
+    engine = DftbPlusEngine(str(stand_in(tmp_path, good_output())), scratch=tmp_path / "scratch", keep="never")
+    known = read_set(MODEL)
+    heavy = {key: replace(file, mass=20.0) for key, file in known.files.items()}
+    light = {key: replace(file, mass=1.0 if key == ("O", "O") else 20.0) for key, file in known.files.items()}
+    damped = Settings(hydrogen_damping=4.0)
+    assert isinstance(engine.compute(replace(known, files=heavy), [model_crystal()], damped)[0], Result)
+    error = engine.compute(replace(known, files=light), [model_crystal()], damped)[0]
+    assert type(error) is errors.InputError
+    assert error.symbol == "O"
+    assert isinstance(engine.compute(replace(known, files=light), [model_crystal()], Settings())[0], Result)
 
 
 def test_missing_tables_are_raised(tmp_path):
