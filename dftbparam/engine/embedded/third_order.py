@@ -4,12 +4,16 @@ E3 = 1/3 sum_ab q_a^2 q_b Gamma_ab with q in excess electrons, Gamma_ab = dgamma
 (and images), Gamma_aa = U'_a / 2. Only the short-ranged part of gamma depends on U, so that Gamma is short-ranged:
 
     dgamma_ab/dU_a = -(tau dS/da h + S dh/dU_a),   a = tau U_a.
+
+Between atoms of one U, DFTB3 as implemented in DFTB+ (and as the set 3ob is used) takes for dS/da the derivative of
+S(a, a), in which both exponents change: twice the limit of unequal ones. That convention is kept here.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numba import njit
@@ -28,6 +32,9 @@ from dftbparam.engine.embedded.gamma import (
     short_range,
 )
 from dftbparam.engine.embedded.neighbours import Geometry
+
+SAME_U: Final = 3.125e-6
+"""Hartree. Two U closer than this count as one (DFTB+'s ``minHubDiff``)."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +117,12 @@ def _short_by_exponent(r: float, a: float, b: float) -> tuple[float, float]:
 
 @njit(cache=True)
 def gamma_by_hubbard(r: float, u_a: float, u_b: float, damped: bool, zeta: float) -> tuple[float, float]:
-    """dgamma_ab/dU_a at distance r > 0, and its derivative with r."""
+    """dgamma_ab/dU_a at distance r > 0 (for one U: see the module), and its derivative with r."""
     if TAU * min(u_a, u_b) * r >= SHORT_LIMIT:
         return 0.0, 0.0
     by_u, by_u_r = _short_by_exponent(r, TAU * u_a, TAU * u_b)
-    by_u, by_u_r = TAU * by_u, TAU * by_u_r
+    factor = 2.0 * TAU if abs(u_a - u_b) < SAME_U else TAU
+    by_u, by_u_r = factor * by_u, factor * by_u_r
     if damped:
         s, s_r = short_range(r, u_a, u_b)
         h, h_r = damping(r, u_a, u_b, zeta)
