@@ -25,7 +25,7 @@ SPIN = {
     "O": ((-0.0352, -0.0296), (-0.0296, -0.0278)),
     "Fe": ((-0.0160, -0.0124, -0.0035), (-0.0124, -0.0280, -0.0010), (-0.0035, -0.0010, -0.0155)),
 }
-HUBBARD_DERIVATIVES = {"H": -0.1857, "C": -0.1492, "N": -0.1535}
+HUBBARD_DERIVATIVES = {"H": -0.1857, "C": -0.1492, "N": -0.1535, "O": -0.1575}
 D3 = Dispersion("d3bj", s8=3.209, a1=0.746, a2=4.191)
 D4 = Dispersion("d4", s8=0.4727337, a1=0.5467502, a2=4.4955068, s9=1.0)
 
@@ -129,10 +129,17 @@ CASES = {
         lambda: boxed(hydrogen_cyanide(), 9.0),
         replace(DAMPED, third_order=ThirdOrder(HUBBARD_DERIVATIVES)),
     ),
+    # Here atoms, and images of one, share a Hubbard parameter.
+    "third order, water": ("3ob/3ob-3-1", water, replace(DAMPED, third_order=ThirdOrder(HUBBARD_DERIVATIVES))),
+    "third order, water in a box": (
+        "3ob/3ob-3-1",
+        lambda: boxed(water()),
+        replace(DAMPED, third_order=ThirdOrder(HUBBARD_DERIVATIVES)),
+    ),
     "third order on site": (
         "3ob/3ob-3-1",
         water,
-        replace(DAMPED, third_order=ThirdOrder({"H": -0.1857, "O": -0.1575}, full=False)),
+        replace(DAMPED, third_order=ThirdOrder(HUBBARD_DERIVATIVES, full=False)),
     ),
     "damping": ("3ob/3ob-3-1", lambda: boxed(water()), DAMPED),
     "damping, shell-resolved": ("3ob/3ob-3-1", lambda: boxed(water()), replace(DAMPED, shell_resolved=True)),
