@@ -36,7 +36,7 @@ MAX_FAILED: Final = 0.25
 VOLUMES: Final = (*TRAINING_SCAN, *SCAN)
 """Relative volumes at which a fit sees every crystal."""
 
-EVALUATION_VERSION: Final = 2
+EVALUATION_VERSION: Final = 3
 """Raised whenever the same point would get another objective than before: a run begun with another is not resumed."""
 
 

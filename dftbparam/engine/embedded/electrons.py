@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from dftbparam.engine.base import Array, Settings
-from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, solve
+from dftbparam.engine.embedded.bloch import BlochSums, Matrix, Orbitals, inverse_factors, solve
 from dftbparam.engine.embedded.filling import Filling, fill
 from dftbparam.engine.embedded.kpoints import Mesh
 from dftbparam.engine.embedded.neighbours import Geometry
@@ -42,15 +42,16 @@ class System:
         return 1 if self.settings.spin is None else 2
 
 
-Piece = tuple[slice, Matrix, Matrix]
-"""k-points, H0 and S at them, (k, n, n) each."""
+Piece = tuple[slice, Matrix, Matrix, Matrix | None]
+"""k-points, H0 and S at them, (k, n, n) each, and the factors of S if it is to be used again and again."""
 
 
-def pieces(system: System) -> Iterator[Piece]:
-    """H0 and S, chunk by chunk of k-points."""
+def pieces(system: System, *, again: bool = False) -> Iterator[Piece]:
+    """H0 and S, chunk by chunk of k-points; ``again`` adds what pays if they are diagonalised more than once."""
     points = system.mesh.points
     for chunk in system.sums.chunks(len(points)):
-        yield (chunk, *system.sums.sums(points[chunk]))
+        H0, S = system.sums.sums(points[chunk])
+        yield chunk, H0, S, inverse_factors(S) if again else None
 
 
 @dataclass
@@ -77,10 +78,10 @@ def diagonalise(system: System, matrices: list[Piece] | None, shift: Array, vect
     eigenvalues = np.empty((system.spins, len(points), system.basis.total))
     states: list[list[Matrix]] = []
     local = shift.reshape(system.spins, -1)[:, system.basis.shell]
-    for chunk, H0, S in pieces(system) if matrices is None else matrices:
+    for chunk, H0, S, factors in pieces(system) if matrices is None else matrices:
         found: list[Matrix] = []
         for spin in range(system.spins):
-            values, vectors_k = solve(shifted(H0, S, local[spin]), S, points[chunk], vectors)
+            values, vectors_k = solve(shifted(H0, S, local[spin]), S, points[chunk], vectors, factors)
             eigenvalues[spin, chunk] = values
             if vectors_k is not None:
                 found.append(vectors_k)
@@ -95,7 +96,7 @@ def diagonalise(system: System, matrices: list[Piece] | None, shift: Array, vect
         # only where the shift is the same on every orbital, so that populations are not needed to take it out
         return Solution(eigenvalues, occupations, levels, entropy, states, band - system.electrons * local[0, 0], None)
     populations = np.zeros((system.spins, system.basis.total))
-    for (chunk, _, S), found in zip(matrices, states, strict=True):
+    for (chunk, _, S, _), found in zip(matrices, states, strict=True):
         for spin in range(system.spins):
             P = density(found[spin], weights[chunk, None] * occupations[spin, chunk])
             populations[spin] += (P.real * S.real).sum(axis=(0, 2))
@@ -176,7 +177,7 @@ def projections(system: System, solution: Solution, matrices: list[Piece]) -> Ar
     out = np.zeros((system.spins, len(system.mesh.points), total, 4 * n_atoms))
     first = np.nonzero(np.diff(system.basis.shell, prepend=-1))[0]
     present = system.basis.shell[first]
-    for (chunk, _, S), found in zip(matrices, solution.states, strict=True):
+    for (chunk, _, S, _), found in zip(matrices, solution.states, strict=True):
         for spin, c in enumerate(found):
             weight = (c.conj() * (S @ c)).real
             out[spin, chunk][..., present] = np.add.reduceat(weight, first, axis=1).swapaxes(1, 2)

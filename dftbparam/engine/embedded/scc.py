@@ -14,7 +14,7 @@ from dftbparam.engine.embedded.mixing import AndersonMixer, response_preconditio
 from dftbparam.errors import ScfNotConverged
 from dftbparam.units import BOLTZMANN
 
-MIXER_FACTORS: Final = (0.5, 0.1)
+MIXER_FACTORS: Final = (0.7, 0.1)
 """Mixing factors tried in turn, each with half of the iterations: the second is for what the first makes jump."""
 
 SMALL_GAP: Final = 10.0
@@ -61,7 +61,7 @@ def converge(system: System, interaction: Interaction, start: Start) -> Converge
     ScfNotConverged
         With ``iterations`` and ``residual`` (electrons).
     """
-    settings, matrices = system.settings, list(pieces(system))
+    settings, matrices = system.settings, list(pieces(system, again=True))
     vector = _Vector(interaction)
     first = vector.join(start.excess, start.moments)
     precondition = response_preconditioner(interaction.gamma, interaction.sites.hubbard)
