@@ -8,8 +8,8 @@ Gamma. Tables are those of the parameter set `ptbp`, built here. Both engines ru
 so that whatever else the machine does falls on both; the embedded engine is warm (compiled), DFTB+ is called once a
 structure, as its driver does. Ratios are of medians. Without DFTB+ its columns say so.
 
-The last table says where the embedded engine's time goes, the eigensolver (LAPACK) first. ZnO has charges: its second row
-starts each volume from those of the one before (`reuse_charges`), in the embedded engine alone.
+The last table says where the embedded engine's time goes, the eigensolver (LAPACK) first. ZnO has charges: its second
+row starts each volume from those of the one before (`reuse_charges`), in the embedded engine alone.
 """
 
 from __future__ import annotations

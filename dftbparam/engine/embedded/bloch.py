@@ -161,7 +161,7 @@ def solve(
         turned = factors.conj().swapaxes(1, 2)
         reduced = factors @ H @ turned
         if not vectors:
-            only: Array = np.linalg.eigvalsh(reduced)
+            only: Array = np.asarray(np.linalg.eigvalsh(reduced), dtype=np.float64)
             return only, None
         found, columns = np.linalg.eigh(reduced)
         return found, turned @ columns

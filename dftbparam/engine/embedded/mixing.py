@@ -19,8 +19,8 @@ HISTORY: Final = 12
 """Earlier steps kept; more only adds noise to the small least-squares problem."""
 
 RESPONSE: Final = 1.5
-"""kappa: electrons that an atom gains per U of potential. Between 0.5 and 1.5 little depends on it; this end serves metal
-slabs and oxides in vacuum best (benchmarks/scc_convergence.py)."""
+"""kappa: electrons that an atom gains per U of potential. Between 0.5 and 1.5 little depends on it; this end serves
+metal slabs and oxides in vacuum best (benchmarks/scc_convergence.py)."""
 
 CONDITION: Final = 1e-9
 """Singular values below this share of the largest are dropped: differences of converged steps are all noise."""
