@@ -14,6 +14,7 @@ from dftbparam.engine.ase import DftbCalculator
 from dftbparam.engine.base import Settings
 from dftbparam.engine.embedded import EmbeddedEngine
 from dftbparam.engine.fake import FakeEngine
+from dftbparam.engine.hamiltonian import Dispersion, Spin, ThirdOrder
 from dftbparam.errors import ElementError, InputError, ParameterError, StructureError
 from dftbparam.skf import read_set
 from dftbparam.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
@@ -123,6 +124,159 @@ def test_errors_reach_the_user():
 def test_bad_arguments(wrong):
     with pytest.raises(ParameterError):
         DftbCalculator(MODEL, **wrong)
+
+
+SPIN = Spin({"Si": -0.02, "O": -0.03})
+
+
+def magnetic(**more):
+    atoms = Atoms("O2", [[0, 0, 0], [0, 0, 1.25]], magmoms=[1.0, 1.0])
+    atoms.calc = DftbCalculator(MODEL, temperature=300.0, **{"spin": SPIN, **more})
+    return atoms
+
+
+def test_moments_are_properties_with_spin():
+    atoms = magnetic(spin=Spin(SPIN.constants, unpaired=2.0))
+    assert atoms.get_magnetic_moment() == pytest.approx(2.0, abs=1e-6)
+    assert atoms.get_magnetic_moments() == pytest.approx([1.0, 1.0], abs=1e-6)
+    assert atoms.calc.get_number_of_spins() == 2
+    up, down = (atoms.calc.get_eigenvalues(spin=spin) for spin in (0, 1))
+    assert up == pytest.approx(atoms.calc.result.eigenvalues[0, 0] * HARTREE)
+    assert down == pytest.approx(atoms.calc.result.eigenvalues[1, 0] * HARTREE)
+    assert up.mean() < down.mean()  # the majority feels the exchange
+    plain = crystal()
+    plain.calc = DftbCalculator(MODEL)
+    plain.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError):
+        plain.get_magnetic_moments()
+
+
+def test_changed_initial_moments_count_with_spin_only():
+    atoms = magnetic()
+    first = atoms.get_potential_energy()
+    atoms.set_initial_magnetic_moments([0.0, 0.0])
+    assert atoms.calc.calculation_required(atoms, ["energy"])
+    assert atoms.get_potential_energy() > first + 1e-3  # moments of zero stay zero
+    assert atoms.get_magnetic_moment() == pytest.approx(0.0, abs=1e-9)
+    atoms.calc = DftbCalculator(MODEL, temperature=300.0)
+    unpolarised = atoms.get_potential_energy()
+    atoms.set_initial_magnetic_moments([1.0, 1.0])
+    assert not atoms.calc.calculation_required(atoms, ["energy"])
+    assert atoms.get_potential_energy() == unpolarised
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shell_resolved": True},
+        {"spin": Spin(SPIN.constants, unpaired=1.5)},
+        {"third_order": ThirdOrder({"Si": -0.07, "O": -0.16}), "hydrogen_damping": 4.0},
+        {"dispersion": Dispersion("d3bj", s8=3.209, a1=0.746, a2=4.191)},
+    ],
+    ids=lambda s: next(iter(s)),
+)
+def test_every_part_of_the_hamiltonian_reaches_the_engine(settings):
+    atoms = crystal()
+    atoms.set_initial_magnetic_moments([1.0, 0.5])
+    found = EmbeddedEngine().compute(MODEL, [atoms], Settings(kpts=(2, 2, 2), **settings))[0]
+    atoms.calc = DftbCalculator(MODEL, kpts=(2, 2, 2), **settings)
+    assert atoms.get_potential_energy() == pytest.approx(found.energy * HARTREE, abs=1e-9)
+    plain = crystal()
+    plain.calc = DftbCalculator(MODEL, kpts=(2, 2, 2))
+    assert plain.get_potential_energy() != pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    plain.calc = DftbCalculator(MODEL, engine=FakeEngine(), **settings)
+    with pytest.raises(ParameterError, match=next(iter(settings))):
+        plain.get_potential_energy()
+
+
+@pytest.mark.parametrize("name", ["spin", "third_order", "dispersion"])
+def test_records_of_another_kind_are_refused(name):
+    with pytest.raises(ParameterError, match=name):
+        DftbCalculator(MODEL, **{name: {"Si": -0.02}})
+
+
+# ------------------------------------------------------------------------------------------------ bands and densities
+
+
+@pytest.mark.parametrize("spin", [None, SPIN])
+def test_band_structure_on_ases_path(spin):
+    atoms = bulk("Si", "fcc", a=3.9)
+    atoms.set_initial_magnetic_moments([2.0])
+    atoms.calc = DftbCalculator(MODEL, kpts=(3, 3, 3), spin=spin)
+    atoms.get_potential_energy()
+    bands = atoms.calc.band_structure("GXWKG", npoints=30)
+    spins, points, n_bands = bands.energies.shape
+    assert (spins, points) == (1 if spin is None else 2, 30)
+    assert bands.reference == pytest.approx(atoms.calc.get_fermi_level(), abs=1e-9)
+    assert list(bands.get_labels()[2]) == ["G", "X", "W", "K", "G"]
+    # Gamma is the first point of the odd mesh and of the path.
+    gamma = int(np.argmin(np.abs(atoms.calc.get_ibz_k_points()).sum(axis=1)))
+    for s in range(spins):
+        assert bands.energies[s, 0] == pytest.approx(atoms.calc.get_eigenvalues(gamma, s), abs=1e-6)
+        assert bands.energies[s, -1] == pytest.approx(bands.energies[s, 0], abs=1e-9)
+    assert bands.subtract_reference().energies == pytest.approx(bands.energies - bands.reference)
+    assert n_bands == len(atoms.calc.get_eigenvalues())
+    assert atoms.calc.band_structure().path.path.startswith("GX")
+    path = atoms.cell.bandpath("XG", npoints=5)
+    assert atoms.calc.band_structure(path).energies[0, -1] == pytest.approx(bands.energies[0, 0], abs=1e-6)
+
+
+def test_bands_that_cannot_be():
+    atoms = bulk("Si", "fcc", a=3.9)
+    atoms.calc = DftbCalculator(MODEL)
+    with pytest.raises(PropertyNotImplementedError, match="nothing has been calculated"):
+        atoms.calc.band_structure()
+    atoms.get_potential_energy()
+    with pytest.raises(ParameterError, match=r"no special point 'Q'; this lattice has G, K, L"):
+        atoms.calc.band_structure("GQX")
+    with pytest.raises(ParameterError, match="no special point"):
+        atoms.calc.band_structure("")
+    with pytest.raises(ParameterError, match="npoints is 0"):
+        atoms.calc.band_structure(npoints=0)
+    molecule = Atoms("O2", [[0, 0, 0], [0, 0, 1.25]])
+    molecule.calc = DftbCalculator(MODEL)
+    molecule.get_potential_energy()
+    with pytest.raises(StructureError, match="crystal"):
+        molecule.calc.band_structure()
+    atoms.calc = DftbCalculator(MODEL, engine=FakeEngine())
+    atoms.get_potential_energy()
+    with pytest.raises(ParameterError, match="band_points"):
+        atoms.calc.band_structure()
+    with pytest.raises(ParameterError, match="projections"):
+        atoms.calc.dos(projected=True)
+    assert atoms.calc.dos().projected is None
+
+
+@pytest.mark.parametrize("spin", [None, SPIN])
+def test_density_of_states_in_electronvolts(spin):
+    atoms = crystal()
+    atoms.set_initial_magnetic_moments([1.0, 0.5])
+    atoms.calc = DftbCalculator(MODEL, kpts=(2, 2, 2), spin=spin)
+    atoms.get_potential_energy()
+    found = atoms.calc.dos(width=0.5, projected=True)
+    n_bands, lead = len(atoms.calc.get_eigenvalues()), () if spin is None else (2,)
+    assert found.total.shape == (*lead, len(found.energies))
+    assert found.projected.shape == (*lead, 2, 4, len(found.energies))
+    assert np.trapezoid(found.total, found.energies).sum() == pytest.approx(2.0 * n_bands, abs=1e-5)
+    assert found.projected.sum(axis=(-3, -2)) == pytest.approx(found.total, abs=1e-6)
+    assert found.fermi_level == pytest.approx(atoms.calc.get_fermi_level(), abs=1e-6)
+    assert found.energies[0] < found.fermi_level < found.energies[-1]
+    few = atoms.calc.dos(width=0.5, energies=found.energies[100:110])
+    assert few.total == pytest.approx(found.total[..., 100:110], abs=1e-5)
+    for wrong in ({"width": -0.1}, {"width": 0.0}, {"energies": []}):
+        with pytest.raises(ParameterError):
+            atoms.calc.dos(**wrong)
+
+
+def test_eigenvalues_that_are_not_there():
+    atoms = crystal()
+    atoms.calc = DftbCalculator(MODEL, kpts=(2, 2, 2))
+    atoms.get_potential_energy()
+    assert atoms.calc.get_eigenvalues(spin=1) == pytest.approx(atoms.calc.get_eigenvalues(spin=0))
+    with pytest.raises(ParameterError, match="spin is 2"):
+        atoms.calc.get_eigenvalues(spin=2)
+    with pytest.raises(ParameterError, match="kpt is 99"):
+        atoms.calc.get_eigenvalues(kpt=99)
 
 
 @pytest.mark.dftbplus
