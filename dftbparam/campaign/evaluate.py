@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from dftbparam.campaign.scoring import (
     energy_curves,
 )
 from dftbparam.elements import element
+from dftbparam.engine.base import Engine
 from dftbparam.engine.factory import make_engine
 from dftbparam.errors import CalculationError
 from dftbparam.reference import CrystalReference
@@ -44,13 +46,14 @@ EVALUATION_VERSION: Final = 3
 class FitContext:
     """What evaluations of one element share; a few kilobytes, shipped once per worker.
 
-    ``form`` names the repulsion; ``engine`` is ``embedded`` or ``dftb+``.
+    ``form`` names the repulsion; ``engine`` is ``embedded`` or ``dftb+``, ``command`` the program of the latter.
     """
 
     symbol: str
     references: tuple[CrystalReference, ...]
     form: str = "screened-power"
     engine: str = "embedded"
+    command: str | None = None
     functional: str = "PBE"
     superposition: str = "density"
     weights: Weights = field(default_factory=Weights)
@@ -85,6 +88,15 @@ def repulsion_search(context: FitContext) -> RepulsionSearch:
         while len(_SEARCHES) > 16:
             _SEARCHES.popitem(last=False)
     return _SEARCHES[context]
+
+
+@cache
+def _engine(name: str, command: str | None) -> Engine:
+    """Return the engine, made once per process, so that DFTB+ is asked for its release once and not at every trial.
+
+    Structures that fail are no news in a search: their scratch folders are not kept.
+    """
+    return make_engine(name, command=command, keep="never")
 
 
 def parameters_of(
@@ -122,7 +134,7 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
         parameter_set(context, parameters_of(context, values), "trial"), [context.symbol], repulsion=False
     )
     search = repulsion_search(context)
-    engine = make_engine(context.engine)
+    engine = _engine(context.engine, context.command)
     volumes: dict[str, Any] = {
         reference.prototype: reference.volume * np.array(VOLUMES) for reference in context.references
     }

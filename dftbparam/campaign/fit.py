@@ -50,6 +50,8 @@ class FitRequest(BaseModel):
     ----------
     references
         Name of a reference set, or a folder in the same layout.
+    dftbplus
+        The DFTB+ program for the engine ``dftb+``; None: ``DFTBPLUS_COMMAND``, else ``dftb+`` on the PATH.
     workers
         Local worker processes; 0 evaluates in this process. Ignored with ``scheduler``.
     repulsion
@@ -63,6 +65,7 @@ class FitRequest(BaseModel):
     symbol: str
     references: str = DEFAULT_DATASET
     engine: Literal["embedded", "dftb+"] = "embedded"
+    dftbplus: str | None = None
     sampler: str = "skopt"
     evaluations: int = Field(default=300, ge=1)
     workers: int = Field(default=2, ge=0)
@@ -138,9 +141,10 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
         references=tuple(data.crystals_of(request.symbol)),
         form=request.repulsion,
         engine=request.engine,
+        command=request.dftbplus,
         functional=_functional(data),
     )
-    engine = make_engine(request.engine)
+    engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
     space = element_space(request.symbol, power=request.power, shift=request.shift)
     with TrialStore.open(request.out / STORE_NAME) as store:
@@ -195,7 +199,7 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
         tables=chosen.tables,
         card=chosen.card,
         at_border=border,
-        published=published_card(request.symbol, data, engine.name),
+        published=published_card(request.symbol, data, engine),
         engine_versions=versions,
     )
     return FitOutcome(outcome.trials, rows, result)
@@ -237,12 +241,12 @@ def at_border(space: SearchSpace, values: Mapping[str, float]) -> list[str]:
     ]
 
 
-def published_card(symbol: str, data: Dataset, engine: str) -> ReportCard | None:
+def published_card(symbol: str, data: Dataset, engine: Engine) -> ReportCard | None:
     """Return the card of the published PTBP parameters, built and scored here; None where PTBP lacks the element."""
     ptbp = load_parameter_set(PUBLISHED)
     if symbol not in ptbp.elements:
         return None
-    return score_tables(build_tables(ptbp, [symbol]), symbol, data, make_engine(engine))
+    return score_tables(build_tables(ptbp, [symbol]), symbol, data, engine)
 
 
 def _functional(data: Dataset) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
-from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, check_symbol
+from dftbparam.cli.options import DftbPlusOption, EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import (
     STDOUT,
     JsonOption,
@@ -39,6 +39,7 @@ def fit(
     symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Element to fit, e.g. Si.")],
     references: ReferencesOption = None,
     engine: EngineOption = EngineName.embedded,
+    dftbplus: DftbPlusOption = None,
     sampler: Annotated[
         str | None,
         typer.Option(
@@ -92,6 +93,7 @@ def fit(
     trial: the same command with --resume goes on.
     """
     from dftbparam.campaign.fit import run_fit
+    from dftbparam.engine.factory import make_engine
     from dftbparam.publish import prepare_folder
     from dftbparam.reference import load_dataset
 
@@ -106,6 +108,7 @@ def fit(
         symbol=symbol,
         references=references,
         engine=engine.value,
+        dftbplus=dftbplus,
         sampler=sampler,
         evaluations=evaluations,
         workers=workers,
@@ -118,6 +121,7 @@ def fit(
         resume=resume,
     )
     load_dataset(request.references).crystals_of(symbol)
+    make_engine(request.engine, command=request.dftbplus).versions()  # a missing engine is said before files are made
     prepare_folder(folder)
     prepare_json(json)
     with Reporter(f"fit {symbol}") as reporter:
@@ -186,7 +190,7 @@ def _asked(request: FitRequest) -> dict[str, Any]:
     """The request as it is published: without where it ran and where it was written."""
     from dftbparam.publish import public_path
 
-    asked = request.model_dump(mode="json", exclude={"resume", "scheduler"})
+    asked = request.model_dump(mode="json", exclude={"resume", "scheduler", "dftbplus"})
     return {**asked, "references": public_path(request.references), "out": public_path(str(request.out))}
 
 
@@ -214,7 +218,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         cards,
         reference_label=f"DFT ({data.functional})",
         ranges={crystal.prototype: plotted_range(crystal.prototype, cards.values()) for crystal in crystals},
-        scans=fit_curves(result, crystals, make_engine(request.engine)),
+        scans=fit_curves(result, crystals, make_engine(request.engine, command=request.dftbplus)),
     )
     n_initial = int(result.parameters.provenance["settings"]["campaign"]["n_initial"])
     record = result.parameters.element(symbol)

@@ -39,4 +39,14 @@ def check_symbol(symbol: str) -> None:
     element(symbol)
 
 
+DftbPlusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dftbplus",
+        metavar="COMMAND",
+        help="The DFTB+ program, with arguments if need be; default: DFTBPLUS_COMMAND, else dftb+ on the PATH.",
+        show_default=False,
+    ),
+]
+
 EngineOption = Annotated[EngineName, typer.Option("--engine", help="What computes energies.")]

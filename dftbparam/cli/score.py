@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
-from dftbparam.cli.options import EngineName, EngineOption, ReferencesOption, check_symbol
+from dftbparam.cli.options import DftbPlusOption, EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import STDOUT, JsonOption, show_json, show_table
 from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
@@ -22,6 +22,7 @@ def score(
     symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="Elements to score.")],
     references: ReferencesOption = None,
     engine: EngineOption = EngineName.embedded,
+    dftbplus: DftbPlusOption = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="SKF_DIR", help="A second set, scored the same way beside it.")
     ] = None,
@@ -47,7 +48,7 @@ def score(
     folders = {"this set": folder} if against is None else {str(folder): folder, str(against): against}
     if len(folders) < 1 + (against is not None):
         raise ParameterError(f"--against {against} is the set itself; name another one")
-    solver = make_engine(engine.value)
+    solver = make_engine(engine.value, command=dftbplus, keep="never")
     # Read before anything is computed: a malformed file of the last element shows at once.
     tables = {name: {symbol: read_set(path, [symbol]) for symbol in symbols} for name, path in folders.items()}
     value: dict[str, Any] = {

@@ -269,7 +269,8 @@ class DftbPlusEngine:
                 "or the embedded engine",
                 command=self.command,
             )
-        check_exit(code, output, read_output(folder / "stderr"))
+        convergent = "ConvergentSCCOnly = Yes" in text
+        check_exit(code, output, read_output(folder / "stderr"), convergent=convergent)
         if not folder.is_dir():
             raise EngineError(f"the scratch folder {folder} vanished during the run")
         return read_fresh(folder / "results.tag", start)

@@ -34,13 +34,20 @@ SHELLS = "spdf"
 OLDEST_RELEASE = (22, 1)
 """The oldest release whose input the driver writes."""
 
+NEWEST_RELEASE = (25, 1)
+"""The newest release that the driver was checked with."""
+
 PARSER_VERSIONS: tuple[tuple[tuple[int, int], int], ...] = (((24, 1), 14), ((23, 1), 13), ((22, 2), 12), ((22, 1), 11))
 """First release of each parser version, newest first. Later releases convert version 14 themselves."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """A DFTB+ release; ``number`` is None for a development version, which is taken as newer than all releases."""
+    """A DFTB+ release.
+
+    ``number`` of a development version is that of the release it is based on, as it says itself, or the first one of
+    its year; None where neither is known or it is newer than all releases.
+    """
 
     name: str
     number: tuple[int, int] | None
@@ -64,7 +71,15 @@ def parse_release(banner: str) -> Release | None:
     if match is not None:
         return Release(f"{match[2]}.{match[3]}{match[4]}", (int(match[2]), int(match[3])))
     match = re.search(r"DFTB\+\s+(dev\S*[^\n|]*)", banner)
-    return None if match is None else Release(match[1].strip(), None)
+    if match is None:
+        return None
+    base = re.search(r"base:\s*(\d+)\.(\d+)", match[1])
+    if base is not None:
+        return Release(match[1].strip(), (int(base[1]), int(base[2])))
+    # Built from an archive: only the year of the copyright tells how old it is.
+    year = re.search(r"Copyright \(C\) 2006 - 20(\d\d)", banner)
+    old = year is not None and int(year[1]) < NEWEST_RELEASE[0]
+    return Release(match[1].strip(), (int(year[1]), 1) if year is not None and old else None)
 
 
 def refuse(settings: Settings) -> None:

@@ -309,9 +309,15 @@ def read_fresh(path: Path, since: Path) -> str:
     return text
 
 
-def check_exit(code: int, output: str, errors: str) -> None:
-    """Turn a failed run into the error that fits, with DFTB+'s own words."""
+def check_exit(code: int, output: str, errors: str, *, convergent: bool = True) -> None:
+    """Turn a failed run into the error that fits, with DFTB+'s own words.
+
+    ``convergent`` says that the charges had to converge. Releases before 24.1 only warn where they did not, end with exit
+    code 0 and leave an empty results.tag.
+    """
     said = error_text(output)
+    if code == 0 and said is None and convergent and "-> SCC is NOT converged" in output:
+        said = "SCC is NOT converged"
     if code == 0 and said is None:
         return
     if said is None:
@@ -326,7 +332,7 @@ def check_exit(code: int, output: str, errors: str) -> None:
         )
     if re.search(r"Less than 0 electrons|More electrons than basis", said):
         raise StructureError(f"the charge does not fit the electrons and orbitals; DFTB+ says: {said}")
-    if re.search(r"positive\s+definite|potrf", said, re.IGNORECASE):
+    if re.search(r"positive\s+definite|potrf|Cholesky", said, re.IGNORECASE):
         raise OverlapError(f"the overlap matrix is not positive definite; DFTB+ says: {said}")
     raise EngineError(f"DFTB+ says: {said}", exit_status=code)
 

@@ -83,6 +83,24 @@ def written(atoms, settings, release=R251, **options):
             14,
             0,
         ),
+        (
+            "|  DFTB+ development version (commit: abc, base: 23.1)\n",
+            "development version (commit: abc, base: 23.1)",
+            13,
+            1,
+        ),
+        (
+            "|  DFTB+ development version (commit: )\n|  Copyright (C) 2006 - 2022  DFTB+ developers group\n",
+            "development version (commit: )",
+            11,
+            1,
+        ),
+        (
+            "|  DFTB+ development version (commit: )\n|  Copyright (C) 2006 - 2026  DFTB+ developers group\n",
+            "development version (commit: )",
+            14,
+            0,
+        ),
     ],
 )
 def test_releases_and_their_parser_versions(banner, name, parser, offset):
