@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +25,10 @@ from dftbparam.errors import DftbparamError
 OLDEST_PYTHON: Final = (3, 11)
 
 INSTALL_DFTBPLUS: Final = "optional; conda install -c conda-forge dftbplus"
+
+
+DISPERSION: Final = "D3 and D4 dispersion"
+"""Name of the check of the libraries that the embedded engine takes dispersion from."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ def checks() -> list[Check]:
         _attempt("references", _references, "reinstall dftbparam"),
         _attempt("parameter set ptbp", _ptbp, "reinstall dftbparam"),
         _cores(),
-        _dftbplus(),
+        _dispersion(),
+        *_dftbplus(),
     ]
 
 
@@ -73,7 +81,7 @@ def doctor(
     if engine is EngineName.dftbplus and by_name["DFTB+"].state != "ok":
         complain(f"DFTB+: {by_name['DFTB+'].found}; {INSTALL_DFTBPLUS.removeprefix('optional; ')}")
         raise typer.Exit(3)
-    broken = [check.name for check in found if check.state != "ok" and check.name != "DFTB+"]
+    broken = [check.name for check in found if check.state != "ok" and not check.advice.startswith("optional")]
     if broken:
         complain(f"not in order: {', '.join(broken)}")
         raise typer.Exit(3)
@@ -156,11 +164,33 @@ def _cores() -> Check:
     return Check("processor cores", "ok", str(count))
 
 
-def _dftbplus() -> Check:
+def _dispersion() -> Check:
+    """The libraries for D3 and D4 in the embedded engine."""
+    found = []
+    for name in ("dftd3", "dftd4"):
+        try:
+            importlib.import_module(f"{name}.interface")
+            found.append(f"{name} {version(name)}")
+        except (ImportError, OSError):
+            return Check(
+                DISPERSION, "missing", f"{name} is not installed", "optional; pip install 'dftbparam[dispersion]'"
+            )
+    return Check(DISPERSION, "ok", ", ".join(found))
+
+
+def _dftbplus() -> list[Check]:
+    """The program, and what it was built with."""
     from dftbparam.engine.dftbplus import DftbPlusEngine
+    from dftbparam.engine.dftbplus_abilities import abilities
 
     try:
-        found = DftbPlusEngine().versions()
+        engine = DftbPlusEngine(keep="never")
+        versions = engine.versions()
     except DftbparamError as error:
-        return Check("DFTB+", "missing", error.message, INSTALL_DFTBPLUS)
-    return Check("DFTB+", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
+        return [Check("DFTB+", "missing", error.message, INSTALL_DFTBPLUS)]
+    where = shlex.join(engine.command)
+    found = [Check("DFTB+", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()) + f", {where}")]
+    words = {True: "yes", False: "not built in", None: "no answer"}
+    for name, has in abilities(engine.command, engine.release()).items():
+        found.append(Check(f"DFTB+: {name}", "ok" if has else "missing", words[has], "" if has else "optional"))
+    return found

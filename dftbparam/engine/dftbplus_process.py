@@ -312,8 +312,8 @@ def read_fresh(path: Path, since: Path) -> str:
 def check_exit(code: int, output: str, errors: str, *, convergent: bool = True) -> None:
     """Turn a failed run into the error that fits, with DFTB+'s own words.
 
-    ``convergent`` says that the charges had to converge. Releases before 24.1 only warn where they did not, end with exit
-    code 0 and leave an empty results.tag.
+    ``convergent`` says that the charges had to converge. Releases before 24.1 only warn where they did not, end with
+    exit code 0 and leave an empty results.tag.
     """
     said = error_text(output)
     if code == 0 and said is None and convergent and "-> SCC is NOT converged" in output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_doctor_finds_dftbplus(run):
     result = run("doctor", "--engine", "dftb+", "--json", "-")
     assert result.exit_code == 0, result.output
     assert states(result)["DFTB+"]["state"] == "ok"
+
+
+def test_doctor_tells_what_dispersion_needs(run, monkeypatch, no_dftbplus):
+    monkeypatch.setitem(sys.modules, "dftd4.interface", None)
+    result = run("doctor", "--json", "-")
+    row = states(result)[doctor.DISPERSION]
+    assert result.exit_code == 0, result.output
+    assert row["state"] == "missing"
+    assert "dftbparam[dispersion]" in row["advice"]

@@ -41,6 +41,7 @@ def no_search(monkeypatch):
         (("Sj",), "unknown element 'Sj'; did you mean"),
         (("Og",), "unknown element 'Og'; elements H to Cm are known"),
         (("si",), "did you mean Si"),
+        (("Si", "--dftbplus", "some/dftb+"), "the engine is 'embedded'; choose the engine 'dftb+'"),
         (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
         (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
         (("Si", "--sampler", "guess"), "no sampler 'guess'; there are: skopt, sobol, random"),
@@ -276,3 +277,11 @@ def test_resuming_with_other_settings_names_them(fitted, run):
 )
 def test_clock(seconds, text):
     assert cli_progress.clock(seconds) == text
+
+
+def test_a_missing_dftbplus_is_exit_3_and_leaves_no_folder(run, no_search, tmp_path):
+    out = tmp_path / "run"
+    result = run("fit", "Si", "--engine", "dftb+", "--dftbplus", "no-such-dftb+", "--out", out)
+    assert result.exit_code == 3
+    assert "conda install -c conda-forge dftbplus" in result.stderr
+    assert not out.exists()

@@ -103,3 +103,12 @@ def test_dftbplus_gives_the_same_card(run, built):
     for ours, theirs in zip(cards[0]["crystals"], cards[1]["crystals"], strict=True):
         assert ours["dV"] == pytest.approx(theirs["dV"], abs=0.01)
         assert ours["dB"] == pytest.approx(theirs["dB"], abs=0.1)
+
+
+def test_a_dftbplus_command_needs_that_engine(run, built):
+    result = run("score", built, "Si", "--dftbplus", "some/dftb+")
+    assert result.exit_code == 2
+    assert "choose the engine 'dftb+'" in result.stderr
+    result = run("score", built, "Si", "--engine", "dftb+", "--dftbplus", "no-such-dftb+")
+    assert result.exit_code == 3
+    assert "conda install -c conda-forge dftbplus" in result.stderr
