@@ -27,6 +27,24 @@ COLUMNS: Final = [
     Column("verdict", "verdict", left=True),
 ]
 
+SUMMARY: Final = [
+    Column("name", "largest difference in", left=True),
+    Column("worst", "worst", ".1e"),
+    Column("asked", "asked", ".0e"),
+    Column("system", "of system", left=True),
+]
+
+LABELS: Final = {
+    "energy": "energy, Hartree/atom",
+    "forces": "forces, Hartree/Bohr",
+    "stress": "stress, Hartree/Bohr³",
+    "eigenvalues": "eigenvalues, Hartree",
+    "charges": "charges, e",
+    "shell_populations": "shell populations, e",
+    "moments": "magnetic moments, e",
+    "fermi_level": "Fermi level, Hartree",
+}
+
 REASON_WIDTH: Final = 300
 """Characters of an engine's words that are printed; JSON has all of them."""
 
@@ -37,9 +55,12 @@ def validate(
         list[str] | None, typer.Argument(metavar="[SYMBOL...]", help="Elements; all of the folder unless given.")
     ] = None,
     base: Annotated[
-        Path | None,
+        list[Path] | None,
         typer.Option(
-            "--base", metavar="SKF_DIR", help="The set that this one extends: files it lacks come from there."
+            "--base",
+            metavar="SKF_DIR",
+            help="The set that this one extends: files it lacks come from there. May be given more than once.",
+            show_default=False,
         ),
     ] = None,
     full: Annotated[
@@ -52,12 +73,14 @@ def validate(
         str | None,
         typer.Option("--dftbplus", metavar="COMMAND", help="The DFTB+ program, if not dftb+ on the PATH."),
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every system, not only those that do not agree.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Run the embedded engine and DFTB+ on crystals and molecules of these files; exit code 1 where they disagree.
 
     Differences are the largest of a system, in atomic units. Where both engines refuse a system for the same reason,
-    that is said and is no disagreement.
+    that is said and is no disagreement; nor is it where the charges of only one converge ("unproven"). DFTB+'s folders
+    of systems that disagree or are unproven are kept and named.
     """
     from dftbparam.engine.validation import Verdict, files_of, standard_systems
     from dftbparam.engine.validation import validate as run
@@ -66,14 +89,20 @@ def validate(
         check_symbol(symbol)
     prepare_json(json)
     pair = engines(dftbplus)
-    total = len(standard_systems(files_of(folder, base), symbols or None, full))
+    bases = base or []
+    total = len(standard_systems(files_of(folder, *bases), symbols or None, full))
     with counting("validating", total) as tell:
-        found = run(folder, symbols or None, full, base=base, tolerance=tolerance, engines=pair, tell=tell)
+        found = run(folder, symbols or None, full, base=bases, tolerance=tolerance, engines=pair, tell=tell)
     if json != STDOUT:
-        show_table(title(found), COLUMNS, [row(one) for one in found.comparisons] + summary(found))
+        show_table(title(found), SUMMARY, summary(found))
+        shown = [one for one in found.comparisons if every or one.verdict is not Verdict.agree]
+        if shown:
+            show_table("largest differences per system, atomic units", COLUMNS, [row(one) for one in shown])
         for one in found.comparisons:
             if one.verdict is not Verdict.agree:
-                note(f"{one.system.name}: {one.verdict.value}: {one.reason[:REASON_WIDTH]}")
+                kept = f" (kept: {', '.join(one.scratch)})" if one.scratch else ""
+                note(f"{one.system.name}: {one.verdict.value}: {shortened(one.reason)}{kept}")
+        note(f"elements: {', '.join(found.elements)}")
         if found.missing:
             note("no tables for " + ", ".join(f"{a}-{b}" for a, b in found.missing) + ": in no system")
         note(conclusion(found))
@@ -85,18 +114,21 @@ def validate(
 
 def engines(command: str | None) -> tuple[Engine, Engine]:
     """Return the embedded engine and DFTB+; `EngineMissing` before anything is computed where there is no DFTB+."""
-    from dftbparam.engine.dftbplus import DftbPlusEngine
-    from dftbparam.engine.factory import make_engine
+    from dftbparam.engine.validation import default_engines
 
-    other = DftbPlusEngine(command, keep="never")
-    other.release()
-    return make_engine("embedded"), other
+    return default_engines(command)
+
+
+def shortened(text: str) -> str:
+    """Return an engine's words on one line, without the end of long ones."""
+    line = " ".join(text.split())
+    return line if len(line) <= REASON_WIDTH else line[:REASON_WIDTH] + " ..."
 
 
 def title(found: Validation) -> str:
     """Return what was run against what."""
     versions = [f"{name} {v.get(name, v.get('dftbparam', ''))}".strip() for name, v in found.engines.items()]
-    return f"{' against '.join(versions)}: {', '.join(found.elements)}, atomic units"
+    return " against ".join(versions)
 
 
 def row(one: Comparison) -> dict[str, Any]:
@@ -112,10 +144,16 @@ def row(one: Comparison) -> dict[str, Any]:
 
 
 def summary(found: Validation) -> list[dict[str, Any]]:
-    """Return the rows below the systems: the worst of all, and what is asked."""
+    """Return a row per quantity: the worst of all systems, and what is asked."""
+    asked = found.tolerances
     return [
-        {"name": "worst", **found.worst, "verdict": "agree" if found.agree else "disagree"},
-        {"name": "asked", **found.tolerances},
+        {
+            "name": LABELS.get(name, name),
+            "worst": one.differences[name],
+            "asked": asked.get(name, asked["charges"]),
+            "system": one.system.name,
+        }
+        for name, one in found.worst_systems.items()
     ]
 
 
@@ -123,10 +161,11 @@ def conclusion(found: Validation) -> str:
     """Return the verdict over everything in one line."""
     from dftbparam.engine.validation import Verdict
 
-    number = {verdict: sum(one.verdict is verdict for one in found.comparisons) for verdict in Verdict}
-    parts = [f"{number[Verdict.agree]} systems agree", f"{number[Verdict.disagree]} disagree"]
-    if number[Verdict.refused]:
-        parts.append(f"{number[Verdict.refused]} are refused by both")
+    parts = [f"{found.count(Verdict.agree)} systems agree", f"{found.count(Verdict.disagree)} disagree"]
+    if found.count(Verdict.unproven):
+        parts.append(f"{found.count(Verdict.unproven)} are unproven: the charges of one engine alone converge")
+    if found.count(Verdict.refused):
+        parts.append(f"{found.count(Verdict.refused)} are refused by both")
     if not found.compared:
         parts.append("nothing could be compared")
     return ", ".join(parts)

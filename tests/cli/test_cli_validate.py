@@ -11,7 +11,7 @@ import pytest
 
 from dftbparam.cli import validate
 from dftbparam.engine.fake import FakeEngine
-from dftbparam.errors import EngineMissing, ScfNotConverged
+from dftbparam.errors import EngineError, EngineMissing, ScfNotConverged
 
 MODEL = Path(__file__).parents[1] / "golden" / "dftbplus" / "skf" / "model-spd"
 
@@ -39,12 +39,33 @@ def engines(monkeypatch):
 def test_agreement_is_exit_0(run, engines):
     result = run("validate", MODEL)
     assert result.exit_code == 0, result.output
+    for head in ("energy, Hartree/atom", "forces", "stress", "eigenvalues", "charges", "worst", "asked", "of system"):
+        assert head in result.stdout
+    assert "OSi distorted" not in result.stdout
+    assert "elements: O, Si" in result.stderr
+    assert "0 disagree" in result.stderr
+    assert "validating: 1/21" in result.stderr
+
+
+def test_every_system_is_shown_if_wanted(run, engines):
+    result = run("validate", MODEL, "--all")
+    assert result.exit_code == 0, result.output
     for head in ("system", "atoms", "energy/atom", "forces", "stress", "eigenvalues", "charges", "iterations"):
         assert head in result.stdout
     assert "OSi distorted" in result.stdout
     assert "1 / 1" in result.stdout
-    assert "0 disagree" in result.stderr
-    assert "validating: 1/21" in result.stderr
+
+
+def test_what_is_unproven_is_said_and_no_disagreement(run, engines):
+    def fail(atoms):
+        return ScfNotConverged("told to\nin two lines", iterations=9, residual=0.1) if len(atoms) == 3 else None
+
+    engines(FakeEngine(fail), FakeEngine())
+    result = run("validate", MODEL)
+    assert result.exit_code == 0
+    assert "unproven" in result.stdout
+    assert "unproven: fake: ScfNotConverged: told to in two lines" in result.stderr
+    assert "0 disagree, 2 are unproven" in result.stderr
 
 
 def test_disagreement_is_exit_1(run, engines):
@@ -68,7 +89,11 @@ def test_what_both_refuse_is_said_and_no_disagreement(run, engines):
     assert "both refuse" in result.stdout
     assert "2 are refused by both" in result.stderr
     assert "ScfNotConverged: told to" in result.stderr
-    engines(FakeEngine(fail), FakeEngine())
+
+    def fail_otherwise(atoms):
+        return EngineError("told to") if len(atoms) == 3 else None
+
+    engines(FakeEngine(fail_otherwise), FakeEngine())
     result = run("validate", MODEL)
     assert result.exit_code == 1
     assert "2 disagree" in result.stderr
@@ -76,7 +101,7 @@ def test_what_both_refuse_is_said_and_no_disagreement(run, engines):
 
 def test_json_file_and_table(run, engines, tmp_path):
     result = run("validate", MODEL, "--json", "out.json")
-    assert "verdict" in result.stdout
+    assert "worst" in result.stdout
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["agree"] is True
     assert len(record["systems"]) == 21
@@ -128,6 +153,7 @@ def test_a_set_that_extends_another_needs_its_base(run, engines, tmp_path):
     assert result.exit_code == 2
     assert "base" in result.stderr
     assert run("validate", folder, "--base", MODEL).exit_code == 0
+    assert run("validate", folder, "--base", folder, "--base", MODEL).exit_code == 0
 
 
 def test_missing_dftbplus_is_exit_3_with_how_to_get_it(run):
@@ -137,15 +163,28 @@ def test_missing_dftbplus_is_exit_3_with_how_to_get_it(run):
     assert "conda install" in result.stderr
 
 
+def test_a_dftbplus_command_that_points_nowhere_is_exit_3(run, monkeypatch):
+    monkeypatch.setenv("DFTBPLUS_COMMAND", "no-such-program")
+    result = run("validate", MODEL)
+    assert result.exit_code == 3
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "no-such-program" in result.stderr
+    assert "conda install" in result.stderr
+
+
 @pytest.mark.dftbplus
-def test_the_real_engines(run):
+def test_the_real_engines(run, tmp_path, monkeypatch):
     from dftbparam.engine.dftbplus import DftbPlusEngine
 
     try:
         DftbPlusEngine()
     except EngineMissing as error:
         pytest.skip(str(error))
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
     result = run("validate", MODEL, "O")
     assert result.exit_code == 0, result.output
+    assert list(scratch.iterdir()) == []
     assert "embedded" in result.stdout
     assert "dftb+" in result.stdout

@@ -223,7 +223,7 @@ def test_one_engine_that_fails_is_a_disagreement_two_are_not():
     def fail_otherwise(atoms):
         return EngineError("for another reason") if len(atoms) == 2 else None
 
-    one = validate(MODEL, ["Si"], engines=(FakeEngine(fail), FakeEngine()))
+    one = validate(MODEL, ["Si"], engines=(FakeEngine(fail_otherwise), FakeEngine()))
     both = validate(MODEL, ["Si"], engines=(FakeEngine(fail), FakeEngine(fail)))
     differently = validate(MODEL, ["Si"], engines=(FakeEngine(fail), FakeEngine(fail_otherwise)))
     assert not one.agree
@@ -232,6 +232,50 @@ def test_one_engine_that_fails_is_a_disagreement_two_are_not():
     refused = next(c for c in both.comparisons if c.verdict is Verdict.refused)
     assert "ScfNotConverged: told to" in refused.reason
     assert refused.iterations == (None, None)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_charges_that_converge_in_one_engine_only_prove_nothing(first):
+    def fail(atoms):
+        return ScfNotConverged("told to", iterations=9, residual=0.1) if len(atoms) == 2 else None
+
+    pair = (FakeEngine(fail), FakeEngine())
+    found = validate(MODEL, ["Si"], engines=pair if first else pair[::-1])
+    assert found.agree
+    assert found.count(Verdict.disagree) == 0
+    assert found.count(Verdict.unproven) == sum(len(c.system.atoms) == 2 for c in found.comparisons)
+    assert found.count(Verdict.unproven) + found.count(Verdict.agree) == len(found.comparisons)
+    one = next(c for c in found.comparisons if c.verdict is Verdict.unproven)
+    assert one.reason == "fake: ScfNotConverged: told to"
+    assert one.iterations == ((None, 1) if first else (1, None))
+    assert found.record()["verdicts"]["unproven"] == found.count(Verdict.unproven)
+
+
+def test_scratch_folders_are_kept_of_what_is_in_doubt_only(tmp_path):
+    """An engine that leaves folders as DFTB+ does: one per call, and in it one per structure."""
+
+    class Leaving(FakeEngine):
+        calls = 0
+
+        def compute(self, tables, structures, settings):
+            self.calls += 1
+            folder = tmp_path / f"dftbparam-{self.calls}" / "done-0000"
+            folder.mkdir(parents=True)
+            (folder.parent / "skf").mkdir()
+            found = super().compute(tables, structures, settings)[0]
+            if len(structures[0]) == 1:
+                data = {"iterations": 9, "residual": 0.1, "scratch": str(folder)}
+                return [ScfNotConverged(f"told to (scratch folder: {folder})", **data)]
+            wrong = 1e-3 if structures[0].pbc.any() else 0.0
+            return [replace(found, energy=found.energy + wrong, details={"scratch": str(folder)})]
+
+    found = validate(MODEL, ["Si"], engines=(FakeEngine(), Leaving()))
+    kept = {c.scratch[0]: c.verdict for c in found.comparisons if c.scratch}
+    assert {str(p) for p in tmp_path.glob("dftbparam-*/done-0000")} == set(kept)
+    assert set(kept.values()) == {Verdict.disagree, Verdict.unproven}
+    assert len(list(tmp_path.iterdir())) == len(kept) == found.count(Verdict.disagree) + found.count(Verdict.unproven)
+    assert all("scratch folder" not in c.reason for c in found.comparisons)
+    assert [s["scratch"] for s in found.record()["systems"] if s["scratch"]] == [[name] for name in kept]
 
 
 def test_nothing_compared_is_no_agreement():
@@ -253,6 +297,9 @@ def test_the_record_is_json_and_holds_where_it_comes_from():
     found = validate(MODEL, engines=(EmbeddedEngine(), FakeEngine()), full=True)
     record = json.loads(json.dumps(found.record(), allow_nan=False))
     assert record["agree"] is False
+    assert record["folders"] == [str(MODEL)]
+    assert record["default_settings"]["temperature"] == 1000.0
+    assert record["worst_systems"]["energy"] in {s["name"] for s in record["systems"]}
     assert record["engines"]["embedded"]["numpy"] == np.__version__
     assert record["engines"]["fake"]
     assert len(record["checksum"]) == 64
@@ -273,7 +320,10 @@ def test_a_base_completes_a_set(tmp_path):
     engines = (FakeEngine(), FakeEngine())
     alone = validate(tmp_path, engines=engines)
     assert alone.elements == ("O",)
-    assert validate(tmp_path, base=MODEL, engines=engines).elements == ("O", "Si")
+    for base in (MODEL, str(MODEL), [MODEL], [tmp_path, MODEL]):
+        found = validate(tmp_path, base=base, engines=engines)
+        assert found.elements == ("O", "Si")
+        assert found.folders[0] == str(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input
