@@ -90,7 +90,8 @@ def validate(
     prepare_json(json)
     pair = engines(dftbplus)
     bases = base or []
-    total = len(standard_systems(files_of(folder, *bases), symbols or None, full))
+    files = files_of(folder, *bases)
+    total = len(standard_systems(files, symbols or None, full))
     with counting("validating", total) as tell:
         found = run(folder, symbols or None, full, base=bases, tolerance=tolerance, engines=pair, tell=tell)
     if json != STDOUT:
@@ -103,6 +104,9 @@ def validate(
                 kept = f" (kept: {', '.join(one.scratch)})" if one.scratch else ""
                 note(f"{one.system.name}: {one.verdict.value}: {shortened(one.reason)}{kept}")
         note(f"elements: {', '.join(found.elements)}")
+        alone = sorted({a for a, b in files if a != b and (a, a) not in files})
+        if alone:
+            note(f"no X-X.skf for {', '.join(alone)}: in no system; if the set extends another, name that with --base")
         if found.missing:
             note("no tables for " + ", ".join(f"{a}-{b}" for a, b in found.missing) + ": in no system")
         note(conclusion(found))

@@ -156,6 +156,13 @@ def test_a_set_that_extends_another_needs_its_base(run, engines, tmp_path):
     assert run("validate", folder, "--base", folder, "--base", MODEL).exit_code == 0
 
 
+def test_an_element_without_a_file_of_its_own_is_named(run, engines, tmp_path):
+    result = run("validate", damaged(tmp_path, "O-O.skf"))
+    assert result.exit_code == 0
+    assert "no X-X.skf for O: in no system" in result.stderr
+    assert "--base" in result.stderr
+
+
 def test_missing_dftbplus_is_exit_3_with_how_to_get_it(run):
     result = run("validate", MODEL, "--dftbplus", "no-such-program")
     assert result.exit_code == 3
