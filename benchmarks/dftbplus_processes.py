@@ -2,10 +2,10 @@
 
     python benchmarks/dftbplus_processes.py [--repeat 3]
 
-Seven volumes of several crystals, tables of the parameter set `ptbp`, one thread, in one run: a process a structure; the
-same with the charges of the volume before (`reuse_charges`); the same with forces and stress; and one process that is
-driven through a socket (i-PI protocol, ASE's server), which always computes forces and stress and hands back nothing but
-energy, forces and stress. Ratios are to the first, and for the socket also to a process a structure with derivatives.
+Seven volumes of several crystals, tables of the parameter set `ptbp`, one thread, in one run: a process a structure;
+the same with the charges of the volume before (`reuse_charges`); the same with forces and stress; and one process that
+is driven through a socket (i-PI protocol, ASE's server), which always computes forces and stress and hands back nothing
+but energy, forces and stress. Ratios are to the first, and for the socket also to a process with derivatives.
 """
 
 from __future__ import annotations
