@@ -46,7 +46,14 @@ import numpy as np
 
 from dftbparam.errors import DftbparamError
 from dftbparam.skf.evaluate import repulsion_values, table_cutoff
-from dftbparam.skf.model import OnSite, PolynomialRepulsion, SKFile, SplineRepulsion
+from dftbparam.skf.model import (
+    REPULSION_TOLERANCE,
+    OnSite,
+    PolynomialRepulsion,
+    SKFile,
+    SplineRepulsion,
+    repulsion_difference,
+)
 from dftbparam.skf.read import (
     COLUMN_THRESHOLD,
     ReadNotes,
@@ -78,9 +85,6 @@ OVERLAP_TOLERANCE: Final = 1e-4
 
 ENERGY_LIMIT: Final = 5.0
 """Hartree: valence levels lie above -2 Hartree; larger numbers were probably meant in electronvolt."""
-
-REPULSION_TOLERANCE: Final = 1e-8
-"""DFTB+'s own limit on the difference between the splines of A-B and B-A."""
 
 SYMMETRY_TOLERANCE: Final = 1e-4
 """Hartree, or overlap, between A-B and B-A; quadrature noise of published tables stays below."""
@@ -358,21 +362,7 @@ def _check_partners(ab: SKFile, ba: SKFile, path: str) -> Iterator[Defect]:
         yield Defect("error", "grid-mismatch", message, path)
     else:
         yield from _check_symmetry(ab, ba, name, path)
-    one, two = ab.repulsion, ba.repulsion
-    difference = 0.0
-    if type(one) is not type(two):
-        difference = np.inf
-    elif isinstance(one, SplineRepulsion) and isinstance(two, SplineRepulsion):
-        if one.coefficients.shape != two.coefficients.shape:
-            difference = np.inf
-        else:
-            difference = max(
-                float(np.abs(one.knots - two.knots).max()),
-                float(np.abs(one.coefficients - two.coefficients).max()),
-                float(np.abs(np.subtract(one.exponential, two.exponential)).max()),
-            )
-    elif isinstance(one, PolynomialRepulsion) and isinstance(two, PolynomialRepulsion):
-        difference = max(float(np.abs(one.coefficients - two.coefficients).max()), abs(one.cutoff - two.cutoff))
+    difference = repulsion_difference(ab.repulsion, ba.repulsion)
     if difference > REPULSION_TOLERANCE:
         size = "in kind or number of intervals" if np.isinf(difference) else f"by up to {difference:.1e}"
         message = f"repulsion differs from that of {name} {size}; DFTB+ stops beyond {REPULSION_TOLERANCE:.0e}"

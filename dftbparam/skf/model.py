@@ -95,6 +95,24 @@ class PolynomialRepulsion:
 
 Repulsion = SplineRepulsion | PolynomialRepulsion
 
+REPULSION_TOLERANCE = 1e-8
+"""Difference of the repulsion in A-B and B-A, in any of its numbers, at which DFTB+ stops."""
+
+
+def repulsion_difference(one: Repulsion | None, two: Repulsion | None) -> float:
+    """Largest difference of any number of two repulsions; infinite if they are not of one kind and size."""
+    if isinstance(one, SplineRepulsion) and isinstance(two, SplineRepulsion):
+        if one.coefficients.shape != two.coefficients.shape:
+            return float("inf")
+        return max(
+            float(np.abs(one.knots - two.knots).max()),
+            float(np.abs(one.coefficients - two.coefficients).max()),
+            float(np.abs(np.subtract(one.exponential, two.exponential)).max()),
+        )
+    if isinstance(one, PolynomialRepulsion) and isinstance(two, PolynomialRepulsion):
+        return max(float(np.abs(one.coefficients - two.coefficients).max()), abs(one.cutoff - two.cutoff))
+    return 0.0 if one is None and two is None else float("inf")
+
 
 @dataclass(frozen=True)
 class SKFile:

@@ -283,3 +283,18 @@ def test_bad_settings_are_refused_at_once(wrong):
 
 def test_versions():
     assert {"dftbparam", "numpy", "scipy", "numba", "spglib"} <= set(ENGINE.versions())
+
+
+def test_files_that_disagree_on_the_repulsion_are_refused_as_dftbplus_does(tables):
+    file = tables.files["Si", "Si"]
+    spline = file.repulsion
+    other = replace(spline, coefficients=spline.coefficients * (1 + 1e-6))
+    files = dict(tables.files)
+    files["Si", "O"] = replace(files["Si", "O"], repulsion=spline)
+    files["O", "Si"] = replace(files["O", "Si"], repulsion=other)
+    atoms = Atoms("SiO", [[0, 0, 0], [0, 0, 1.6]])
+    wrong = replace(tables, files=files)
+    refused = EmbeddedEngine().compute(wrong, [atoms], Settings())[0]
+    assert isinstance(refused, errors.InputError)
+    assert "differ in their repulsion" in refused.message
+    assert isinstance(EmbeddedEngine().compute(wrong, [atoms], Settings(repulsion=False))[0], Result)

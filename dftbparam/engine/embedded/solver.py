@@ -110,7 +110,7 @@ def load_tables(tables: SKSet | Path, *groups: Iterable[str]) -> SKSet:
 
 def _compute(tables: PackedTables, atoms: Atoms, settings: Settings, memory: _Memory) -> Result:
     structure = geometry(atoms)
-    tables.require(structure.symbols)
+    tables.require(structure.symbols, repulsion=settings.repulsion)
     species = np.array([tables.index(symbol) for symbol in structure.symbols], dtype=np.int64)
     present = np.ix_(np.unique(species), np.unique(species))
     reach = float(tables.cutoff[present].max())

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from dftbparam.engine.base import Array
 from dftbparam.errors import DftbparamError, ElementError, InputError
 from dftbparam.skf.evaluate import POINTS, TAIL
-from dftbparam.skf.model import Repulsion, SKFile, SKSet
+from dftbparam.skf.model import (
+    REPULSION_TOLERANCE,
+    Repulsion,
+    SKFile,
+    SKSet,
+    SplineRepulsion,
+    repulsion_difference,
+)
 
 Ints = NDArray[np.int64]
 
@@ -45,8 +52,8 @@ class PackedTables:
         (n_species, n_species): distance from which H and S vanish.
     repulsion, repulsion_cutoff
         Repulsion of pair p, and the distance (n_species, n_species) from which it vanishes.
-    problems
-        Why a pair of elements has no table.
+    problems, disputed
+        Why a pair of elements has no table, or no repulsion that its two files agree on.
     """
 
     species: tuple[str, ...]
@@ -66,6 +73,7 @@ class PackedTables:
     repulsion: tuple[Repulsion | None, ...]
     repulsion_cutoff: Array
     problems: Mapping[tuple[str, str], DftbparamError]
+    disputed: Mapping[tuple[str, str], DftbparamError]
 
     def index(self, symbol: str) -> int:
         """Number of an element; `ElementError` if the tables lack it."""
@@ -78,8 +86,8 @@ class PackedTables:
                 symbol=symbol,
             ) from None
 
-    def require(self, symbols: Sequence[str]) -> None:
-        """Raise what is wrong with the tables of any pair of these elements."""
+    def require(self, symbols: Sequence[str], *, repulsion: bool = True) -> None:
+        """Raise what is wrong with the tables, and if it is used the repulsion, of any pair of these elements."""
         present = sorted(set(symbols))
         for symbol in present:
             self.index(symbol)
@@ -87,6 +95,8 @@ class PackedTables:
             for b in present:
                 if (a, b) in self.problems:
                     raise self.problems[a, b]
+                if repulsion and (a, b) in self.disputed:
+                    raise self.disputed[a, b]
 
 
 def channels(l_a: int, l_b: int) -> list[tuple[int, int, int]]:
@@ -111,6 +121,7 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
     absent = np.arange(4)[None, :] > l_max[:, None]
     occupations = np.where(absent, 0.0, per_l[2])
     problems: dict[tuple[str, str], DftbparamError] = {}
+    disputed: dict[tuple[str, str], DftbparamError] = {}
     values, tails = [], []
     repulsion: list[Repulsion | None] = [None] * (n * n)
     sizes = {key: np.zeros(n * n, dtype=np.int64) for key in ("offset", "n_grid", "n_channels", "tail")}
@@ -136,6 +147,14 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
             tails.append(tail.ravel())
             at += table.size
             tail_at += tail.size
+            difference = repulsion_difference(forward.repulsion, backward.repulsion)
+            splines = isinstance(forward.repulsion, SplineRepulsion) and isinstance(backward.repulsion, SplineRepulsion)
+            if splines and difference > REPULSION_TOLERANCE:
+                disputed[a, b] = InputError(
+                    f"{a}-{b}.skf and {b}-{a}.skf differ in their repulsion by {difference:.1e}; they must agree to "
+                    f"{REPULSION_TOLERANCE:.0e}",
+                    pair=(a, b),
+                )
             repulsion[p] = backward.repulsion if forward.repulsion is None else forward.repulsion
             repulsion_cutoff[i, j] = getattr(repulsion[p], "cutoff", 0.0)
     return PackedTables(
@@ -156,6 +175,7 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
         repulsion=tuple(repulsion),
         repulsion_cutoff=repulsion_cutoff,
         problems=problems,
+        disputed=disputed,
     )
 
 
