@@ -8,6 +8,7 @@ is used.
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,8 +31,10 @@ from dftbparam.engine.dftbplus_input import (
 from dftbparam.engine.dftbplus_output import error_text, parse_results_tag, read_eigenvalues, read_result
 from dftbparam.engine.dftbplus_process import (
     INSTALL_HINT,
+    NO_ROOM,
     check_exit,
     find_command,
+    is_full,
     make_scratch,
     read_fresh,
     read_output,
@@ -51,6 +54,9 @@ from dftbparam.skf.write import write_skf
 
 PROBE_TIMEOUT = 30.0
 """Seconds to wait for the first lines of output that tell the release; they take 20 ms on an idle core."""
+
+MESSAGE_LIMIT = 2000
+"""Characters of an error's message: what a broken file holds may be repeated in it."""
 
 HYDROGEN_MASS = 3.5
 """Atomic mass units. DFTB+ takes every element whose table names a smaller mass for hydrogen when it damps gamma."""
@@ -123,6 +129,9 @@ class DftbPlusEngine:
             try:
                 run_process([*self.command, "--version"], folder, min(PROBE_TIMEOUT, self.timeout))
                 banner = read_output(folder / "stdout")
+                if not banner:
+                    # A full disk swallows what is printed; it, not the program, is to be named then.
+                    (folder / "room").write_bytes(bytes(NO_ROOM))
             except OSError as error:
                 raise EngineError(f"scratch folder {folder}: {error}") from None
             finally:
@@ -167,7 +176,7 @@ class DftbPlusEngine:
                 for i, (atoms, chosen) in enumerate(zip(structures, per_structure, strict=True))
             ]
         finally:
-            if not any(root.glob("*-*")):
+            if self.keep == "never" or not any(root.glob("*-*")):
                 shutil.rmtree(root, ignore_errors=True)
 
     def _one(
@@ -185,7 +194,8 @@ class DftbPlusEngine:
             _check_structure(atoms, settings)
             folder.mkdir()
             result = self._run_one(source, folder, atoms, settings, release, memory)
-        except EngineMissing:
+        except (EngineMissing, KeyboardInterrupt):
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         except DftbparamError as error:
             return self._failed(folder, error)
@@ -197,11 +207,18 @@ class DftbPlusEngine:
         return result
 
     def _failed(self, folder: Path, error: DftbparamError) -> DftbparamError:
-        if not (folder / "dftb_in.hsd").exists() or self.keep == "never":
+        message, data = error.message, error.data
+        if len(message) > MESSAGE_LIMIT:
+            message = message[:MESSAGE_LIMIT] + " ..."
+        if isinstance(error, EngineError) and is_full(folder):
+            message += "; the disk is full"
+        # os.path.exists, unlike that of Path, raises nothing where the folder cannot be looked into.
+        if os.path.exists(folder / "dftb_in.hsd") and self.keep != "never":
+            kept = str(_renamed(folder, "failed"))
+            message, data = f"{message} (scratch folder: {kept})", {**data, "scratch": kept}
+        else:
             shutil.rmtree(folder, ignore_errors=True)
-            return error
-        kept = str(_renamed(folder, "failed"))
-        return type(error)(f"{error.message} (scratch folder: {kept})", **{**error.data, "scratch": kept})
+        return error if message == error.message else type(error)(message, **data)
 
     def _run_one(
         self, source: _Tables, folder: Path, atoms: Atoms, settings: Settings, release: Release, memory: _Memory
@@ -262,6 +279,8 @@ class DftbPlusEngine:
         start.write_text(text, encoding="ascii")
         code = run_process(self.command, folder, self.timeout)
         output = read_output(folder / "stdout")
+        if not folder.is_dir():
+            raise EngineError(f"the scratch folder {folder} vanished during the run")
         said = error_text(output)
         if said is not None and "compiled without" in said:
             raise EngineMissing(
@@ -271,8 +290,6 @@ class DftbPlusEngine:
             )
         convergent = "ConvergentSCCOnly = Yes" in text
         check_exit(code, output, read_output(folder / "stderr"), convergent=convergent)
-        if not folder.is_dir():
-            raise EngineError(f"the scratch folder {folder} vanished during the run")
         return read_fresh(folder / "results.tag", start)
 
 
@@ -352,7 +369,12 @@ class _Tables:
             if repulsion and self._set is None:
                 target.symlink_to(self._found[a, b].resolve())
             else:
-                write_skf(target, file if repulsion else replace(file, repulsion=None))
+                try:
+                    write_skf(target, file if repulsion else replace(file, repulsion=None))
+                except InputError as error:
+                    if isinstance(error.__context__, OSError):  # the disk's fault, not the table's
+                        raise EngineError(f"scratch folder: {error.message}") from None
+                    raise
         link.symlink_to(Path("..") / folder.name, target_is_directory=True)
 
 

@@ -59,6 +59,9 @@ HEAD_AND_TAIL = 2**20
 FILE_LIMIT = 512 * 2**20
 """Bytes of a results.tag that are believed; eigenvalues of 1000 bands at 10^4 k-points take 240 MB."""
 
+NO_ROOM = 2**14
+"""Bytes of free space below which a disk counts as full: DFTB+ writes in pieces of 8 KiB."""
+
 WORDS_LIMIT = 500
 """Characters of the program's own words that an error repeats."""
 
@@ -119,6 +122,14 @@ def make_scratch(parent: Path | None) -> Path:
         raise InputError(
             f"no scratch folder can be made in {where}: {error.strerror}; name one that can be written, with space"
         ) from None
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk that holds a folder has no room left; false where that cannot be told."""
+    try:
+        return shutil.disk_usage(folder).free < NO_ROOM
+    except OSError:
+        return False
 
 
 # -------------------------------------------------------------------------------------------------------- the process
@@ -245,14 +256,19 @@ def _check_sizes(process: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 def _shorten(path: Path) -> None:
-    """Cut a file down to its two ends, in place: there may be no room for a copy."""
+    """Cut a file down to its two ends.
+
+    First in place, for want of room; then as a copy, because what was killed may not yet have written its last.
+    """
     try:
         with path.open("r+b") as stream:
+            head = stream.read(HEAD_AND_TAIL)
             stream.seek(-HEAD_AND_TAIL, os.SEEK_END)
             tail = stream.read(HEAD_AND_TAIL)
             stream.truncate(HEAD_AND_TAIL)
-            stream.seek(0, os.SEEK_END)
-            stream.write(CUT.encode() + tail)
+        copy = path.with_name(f"{path.name}.cut")
+        copy.write_bytes(head + CUT.encode() + tail)
+        copy.replace(path)
     except OSError:
         pass  # only tidiness: the error that follows counts
 
