@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -250,6 +251,7 @@ class DftbPlusEngine:
                 bands=bands,
             )
 
+        begin = time.monotonic()
         tag = self._execute(folder, text(read_charges=reused, bands=False))
         projected = None
         if settings.projections:
@@ -267,17 +269,18 @@ class DftbPlusEngine:
                 (below / "skf").symlink_to(Path("..") / "skf", target_is_directory=True)
                 if settings.scc:
                     shutil.copyfile(charges, below / "charges.bin")
-                tag = self._execute(below, text(read_charges=settings.scc, bands=True))
+                spent = time.monotonic() - begin
+                tag = self._execute(below, text(read_charges=settings.scc, bands=True), spent)
             result = replace(result, bands=_bands(tag, settings, periodic=any(atoms.pbc)))
         if settings.scc and settings.reuse_charges:
             memory.key, memory.charges = key, charges.read_bytes()
         return result
 
-    def _execute(self, folder: Path, text: str) -> str:
-        """Run DFTB+ in a folder and return its results.tag."""
+    def _execute(self, folder: Path, text: str, spent: float = 0.0) -> str:
+        """Run DFTB+ in a folder and return its results.tag; ``spent`` seconds of the time limit are gone already."""
         start = folder / "dftb_in.hsd"
         start.write_text(text, encoding="ascii")
-        code = run_process(self.command, folder, self.timeout)
+        code = run_process(self.command, folder, self.timeout, spent)
         output = read_output(folder / "stdout")
         if not folder.is_dir():
             raise EngineError(f"the scratch folder {folder} vanished during the run")

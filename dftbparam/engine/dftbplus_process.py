@@ -135,11 +135,12 @@ def is_full(folder: Path) -> bool:
 # -------------------------------------------------------------------------------------------------------- the process
 
 
-def run_process(command: Sequence[str], folder: Path, timeout: float) -> int:
+def run_process(command: Sequence[str], folder: Path, timeout: float, spent: float = 0.0) -> int:
     """Run a command in a folder, output into the files ``stdout`` and ``stderr`` there; returns its exit code.
 
     However it ends, by an interrupt from the keyboard too, its whole process group is killed: what it started and left
-    behind with it. (A process that made itself a session of its own is beyond reach.)
+    behind with it. (A process that made itself a session of its own is beyond reach.) ``spent`` seconds of ``timeout``
+    are gone already.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def run_process(command: Sequence[str], folder: Path, timeout: float) -> int:
     EngineError
         It filled more than `PRINT_LIMIT` or `FOLDER_LIMIT`, or cannot be started for want of processes or memory.
     """
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout - spent
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         try:
             process = subprocess.Popen(

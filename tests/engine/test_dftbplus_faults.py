@@ -205,8 +205,9 @@ def kill_when(mark, ready):
     return thread
 
 
-def test_killed_from_outside(tmp_path, mark):
-    engine = engine_for(tmp_path, f"touch {tmp_path}/running; sleep 60")
+@pytest.mark.parametrize("keep", ["failed", "always", "never"])
+def test_killed_from_outside(tmp_path, mark, keep):
+    engine = engine_for(tmp_path, f"touch {tmp_path}/running; sleep 60", keep=keep)
     thread = kill_when(mark, (tmp_path / "running").exists)
     error = fails(engine, errors.EngineError, match="SIGKILL")
     thread.join()
@@ -214,11 +215,22 @@ def test_killed_from_outside(tmp_path, mark):
 
 
 @pytest.mark.parametrize("keep", ["failed", "never"])
-@pytest.mark.parametrize("deaf", ["", "trap '' TERM INT HUP; "], ids=["hanging", "ignoring signals"])
+@pytest.mark.parametrize(
+    "deaf", ["", "trap '' TERM INT HUP; ", "kill -STOP $$; "], ids=["hanging", "ignoring signals", "stopped"]
+)
 def test_hanging(tmp_path, deaf, keep):
     body = f"{deaf}while :; do sleep 0.05; done"
     error = fails(engine_for(tmp_path, body, timeout=0.4, keep=keep), errors.EngineTimeout, match="0.4 s")
     assert error.timeout == 0.4
+
+
+def test_time_limit_holds_for_both_runs_of_bands_together(tmp_path, good):
+    body = f"case $PWD in */bands) sleep 60;; *) sleep 0.9; cp {good}/* .; : > charges.bin;; esac"
+    begin = time.monotonic()
+    settings = Settings(band_points=((0, 0, 0), (0.5, 0, 0)))
+    error = fails(engine_for(tmp_path, body, timeout=1.2), errors.EngineTimeout, settings=settings, match="1.2 s")
+    assert time.monotonic() - begin < 1.9
+    assert (kept(error) / "bands" / "dftb_in.hsd").is_file()
 
 
 @pytest.mark.parametrize("end", ["exit 0", "exit 3", "sleep 60"], ids=["ends well", "fails", "hangs"])
@@ -399,6 +411,11 @@ def test_error_on_long_garbage_is_short(tmp_path, good, what):
         shutil.rmtree(tmp_path / "scratch", ignore_errors=True)
         engine = engine_for(tmp_path, f"cp {good}/detailed.out .; cp {tmp_path}/{name} results.tag")
         assert len(str(fails(engine, errors.UnreadableOutput))) < 3000
+
+
+@pytest.mark.parametrize("settings", [Settings(reuse_charges=True), Settings(band_points=((0, 0, 0),))])
+def test_missing_charges(tmp_path, good, settings):
+    fails(engine_for(tmp_path, f"cp {good}/* ."), errors.EngineError, settings=settings, match="charges.bin")
 
 
 def test_too_large_results_are_not_read(tmp_path, monkeypatch, good):
