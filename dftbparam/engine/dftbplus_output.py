@@ -86,7 +86,7 @@ def parse_detailed(text: str) -> dict[str, float]:
     }
     out: dict[str, float] = {"scc": 0.0, "third": 0.0, "spin": 0.0, "dispersion": 0.0}
     for key, label in labels.items():
-        words = re.findall(rf"^\s*{label}:\s+(\S+) H\b", text, re.MULTILINE)
+        words = re.findall(rf"^[ \t]*{label}:[ \t]+(\S+) H\b", text, re.MULTILINE)
         if words:
             try:
                 # The band energy stands there once for each spin.
@@ -101,7 +101,7 @@ def parse_detailed(text: str) -> dict[str, float]:
 
 def scc_progress(text: str) -> tuple[int, float]:
     """Iterations and last charge error (electrons; NaN if unknown) from the SCC table in standard output."""
-    rows = re.findall(r"^\s*(\d+)(?:\s+[-+]?\d\.\d+E[-+]\d+){2}\s+([-+]?\d\.\d+E[-+]\d+)\s*$", text, re.MULTILINE)
+    rows = re.findall(r"^[ \t]*(\d+)(?:[ \t]+[-+]?\d\.\d+E[-+]\d+){2}[ \t]+([-+]?\d\.\d+E[-+]\d+)[ \t\r]*$", text, re.MULTILINE)
     if not rows:
         return 0, float("nan")
     return int(rows[-1][0]), float(rows[-1][1])

@@ -343,7 +343,9 @@ def check_exit(code: int, output: str, errors: str, *, convergent: bool = True) 
     if "SCC is NOT converged" in said:
         iterations, residual = scc_progress(output)
         raise ScfNotConverged(
-            f"SCC did not converge within {iterations} iterations; the charges still change by {residual:.1e}",
+            f"SCC did not converge within {iterations} iterations; the charges still change by {residual:.1e} electrons"
+            if iterations
+            else "SCC did not converge",
             iterations=iterations,
             residual=residual,
         )
