@@ -101,7 +101,8 @@ def parse_detailed(text: str) -> dict[str, float]:
 
 def scc_progress(text: str) -> tuple[int, float]:
     """Iterations and last charge error (electrons; NaN if unknown) from the SCC table in standard output."""
-    rows = re.findall(r"^[ \t]*(\d+)(?:[ \t]+[-+]?\d\.\d+E[-+]\d+){2}[ \t]+([-+]?\d\.\d+E[-+]\d+)[ \t\r]*$", text, re.MULTILINE)
+    number = r"[ \t]+[-+]?\d\.\d+E[-+]\d+"  # no \s: it runs over line ends, which takes quadratic time on blank lines
+    rows = re.findall(rf"^[ \t]*(\d+)(?:{number}){{2}}({number})[ \t\r]*$", text, re.MULTILINE)
     if not rows:
         return 0, float("nan")
     return int(rows[-1][0]), float(rows[-1][1])
