@@ -83,3 +83,31 @@ def test_extreme_levels_do_not_overflow():
     found = fill(np.array([[-1e3, 0.0, 1e3]]), np.ones(1), 3.0, Settings(temperature=1.0))
     assert math.isfinite(found.entropy)
     assert found.occupations.sum() == pytest.approx(3.0)
+
+
+def test_of_several_levels_bisection_decides():
+    """Methfessel-Paxton's count is not monotonic; DFTB+ bisects, from 0.01 Hartree around the eigenvalues."""
+    settings = Settings(temperature=10000.0, filling="methfessel-paxton")
+    width = BOLTZMANN * settings.temperature
+    eigenvalues = np.array([[0.0, 9.0], [4.5, 13.0]]) * width
+    weights = np.full(2, 0.5)
+
+    def count(level):
+        x = (eigenvalues - level) / width
+        occupations = 0.5 * np.vectorize(math.erfc)(x) - x * np.exp(-x * x) / (2.0 * math.sqrt(math.pi))
+        return 2.0 * weights @ occupations.sum(axis=1)
+
+    electrons = 3.02
+    excess = [count(level) - electrons for level in np.linspace(0.0, 13.0 * width, 2000)]
+    assert np.count_nonzero(np.diff(np.sign(excess))) == 3
+    low, high = -0.01, 13.0 * width + 0.01
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if count(middle) < electrons else (low, middle)
+    assert fill(eigenvalues, weights, electrons, settings).level == pytest.approx(low, abs=1e-12)
+
+
+def test_a_channel_without_a_level_of_its_own_says_so():
+    settings = Settings()
+    for electrons, whole in ((0.0, True), (12.0, True), (5.0, False)):
+        assert fill(EIGENVALUES, WEIGHTS, electrons, settings, capacity=1).whole is whole

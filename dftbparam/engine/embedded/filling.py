@@ -33,11 +33,15 @@ GAP_TOLERANCE: Final = 1e-7
 
 @dataclass(frozen=True)
 class Filling:
-    """``occupations`` (n_k, n_bands), without k weights; ``level`` in Hartree; ``entropy`` is TS in Hartree."""
+    """``occupations`` (n_k, n_bands), without k weights; ``level`` in Hartree; ``entropy`` is TS in Hartree.
+
+    ``whole`` says that all states or none are filled: the level is then anything above or below them.
+    """
 
     occupations: Array
     level: float
     entropy: float
+    whole: bool = False
 
 
 def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Settings, *, capacity: int = 2) -> Filling:
@@ -48,7 +52,7 @@ def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Setting
     if capacity == 1:
         # one spin alone is half of what twice as many electrons make of both
         both = fill(eigenvalues, weights, 2.0 * electrons, settings)
-        return Filling(0.5 * both.occupations, both.level, 0.5 * both.entropy)
+        return Filling(0.5 * both.occupations, both.level, 0.5 * both.entropy, both.whole)
     n_bands = eigenvalues.shape[1]
     width = max(BOLTZMANN * settings.temperature, MIN_WIDTH)
     order = -1 if settings.filling == "fermi" else settings.filling_order
@@ -57,9 +61,9 @@ def fill(eigenvalues: Array, weights: Array, electrons: float, settings: Setting
     if electrons < -1e-10:
         raise StructureError(f"a charge of {settings.charge:g} leaves {electrons:g} electrons")
     if electrons <= 1e-12:
-        return Filling(np.zeros_like(eigenvalues), float(eigenvalues.min() - 1000.0 * width), 0.0)
+        return Filling(np.zeros_like(eigenvalues), float(eigenvalues.min() - 1000.0 * width), 0.0, True)
     if electrons >= 2 * n_bands - 1e-10:
-        return Filling(np.full_like(eigenvalues, 2.0), float(eigenvalues.max() + 1000.0 * width), 0.0)
+        return Filling(np.full_like(eigenvalues, 2.0), float(eigenvalues.max() + 1000.0 * width), 0.0, True)
     level = math.nan
     if abs(electrons - round(electrons)) < 1e-10:
         level = _middle(eigenvalues, weights, electrons)
@@ -121,7 +125,11 @@ def _count(eigenvalues: Array, weights: Array, level: float, width: float, order
 
 @njit(cache=True)
 def _search(eigenvalues: Array, weights: Array, electrons: float, width: float, order: int) -> float:
-    """Find the level by false position, its stale end weighted down (Illinois), with bisection where that is slow."""
+    """Find the level by false position, its stale end weighted down (Illinois), with bisection where that is slow.
+
+    Methfessel-Paxton's count of electrons may pass the right number several times; there the level is the one that
+    bisection comes to, as in DFTB+.
+    """
     low = eigenvalues.min() - 0.01
     high = eigenvalues.max() + 0.01
     below = _count(eigenvalues, weights, low, width, order) - electrons
@@ -130,12 +138,13 @@ def _search(eigenvalues: Array, weights: Array, electrons: float, width: float, 
         below = _count(eigenvalues, weights, low, width, order) - electrons
     above = _count(eigenvalues, weights, high, width, order) - electrons
     while above < 0.0:
-        high += 2.0 * (high - low)
+        high = low + 2.0 * (high - low)
         above = _count(eigenvalues, weights, high, width, order) - electrons
     side = 0
     for step in range(400):
         middle = 0.5 * (low + high)
-        if step % 3 != 0 and above > below:  # every third step halves, so that 400 are always enough
+        # every third step halves, so that 400 are always enough
+        if order < 1 and step % 3 != 0 and above > below:
             middle = (low * above - high * below) / (above - below)
         if not low < middle < high:
             middle = 0.5 * (low + high)
@@ -154,7 +163,7 @@ def _search(eigenvalues: Array, weights: Array, electrons: float, width: float, 
             if side > 0:
                 below *= 0.5
             side = 1
-        if abs(value) < 1e-13 * electrons:
+        if order < 1 and abs(value) < 1e-13 * electrons:
             return float(middle)
     return float(0.5 * (low + high))
 
