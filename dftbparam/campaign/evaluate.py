@@ -135,11 +135,9 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
     )
     search = repulsion_search(context)
     engine = _engine(context.engine, context.command)
-    volumes: dict[str, Any] = {
-        reference.prototype: reference.volume * np.array(VOLUMES) for reference in context.references
-    }
+    volumes: dict[str, Any] = {reference.name: reference.volume * np.array(VOLUMES) for reference in context.references}
     curves, errors = energy_curves(tables, context.references, engine, volumes, repulsion=False)
-    electronic = np.array([curves[reference.prototype][1] for reference in context.references])
+    electronic = np.array([curves[reference.name][1] for reference in context.references])
     if np.isnan(electronic).sum() > MAX_FAILED * electronic.size:
         raise CalculationError(
             f"{len(errors)} of {electronic.size} structures have no energy; the first: {errors[0]}",
@@ -154,7 +152,7 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
         details={
             "repulsion": fitted.parameters.model_dump(mode="json"),
             "crystals": {
-                reference.prototype: {
+                reference.name: {
                     "dV": _number(measures.dV[i]),
                     "dB": _number(measures.dB[i]),
                     "dE": _number(measures.dE[i]),

@@ -80,11 +80,11 @@ def fit_curves(
     volumes: dict[str, ArrayLike] = {}
     for crystal in crystals:
         if relative_volumes is None:
-            low, high = plotted_range(crystal.prototype, cards_of(result).values())
+            low, high = plotted_range(crystal.name, cards_of(result).values())
             relative = np.linspace(low, high, ceil((high - low) / STEP) + 1)
         else:
             relative = np.asarray(relative_volumes, dtype=np.float64)
-        volumes[crystal.prototype] = crystal.volume * relative
+        volumes[crystal.name] = crystal.volume * relative
     curves = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
     if result.published is not None:
         tables = build_tables(load_parameter_set(PUBLISHED_SET), [result.published.symbol])

@@ -19,7 +19,7 @@ from scipy.stats import qmc
 
 from dftbparam.elements import element
 from dftbparam.engine.embedded import neighbour_shells
-from dftbparam.reference import CrystalReference, build
+from dftbparam.reference import CrystalReference
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score.objective import Objective
 from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
@@ -78,7 +78,7 @@ class RepulsionSearch:
         distances, weights, starts = [], [], [0]
         for reference, volumes in zip(references, objective.volumes, strict=True):
             for v in volumes:
-                r, multiplicity = neighbour_shells(build(reference.prototype, symbol, float(v)), reach)
+                r, multiplicity = neighbour_shells(reference.atoms(float(v)), reach)
                 # One shell beyond the reach keeps the sums of empty lists apart (reduceat has no empty segments).
                 distances.append(np.append(r, reach + 1.0))
                 weights.append(np.append(0.5 * HARTREE * multiplicity, 0.0))

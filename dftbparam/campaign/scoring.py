@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import ceil, pi
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.errors import DftbparamError, InputError, NoMinimum, StructureError
-from dftbparam.reference import CrystalReference, Dataset, build
-from dftbparam.score import EosFit, ReportCard, build_card, fit_birch_murnaghan, locate_minimum
+from dftbparam.reference import CrystalReference, Dataset, EosFit, fit_birch_murnaghan, locate_minimum
+from dftbparam.score import ReportCard, build_card
 from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet, read_set
 from dftbparam.units import BOHR, HARTREE
@@ -48,15 +47,12 @@ TEMPERATURE: Final = 1000.0
 """Electronic temperature in kelvin."""
 
 Curves = dict[str, tuple[Array, Array]]
-"""Per prototype: volumes (n,) in Angstrom^3/atom and energies (n,) in eV/atom, NaN where a calculation failed."""
+"""By name of the crystal: volumes (n,) in Angstrom^3/atom, energies (n,) in eV/atom, NaN where a calculation failed."""
 
 
 def crystal_settings(reference: CrystalReference, density: float = KPT_DENSITY) -> Settings:
     """Engine settings for one crystal at every volume: mesh of the reference volume."""
-    cell = build(reference.prototype, reference.symbol, reference.volume).cell.array
-    lengths = 2.0 * pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
-    n1, n2, n3 = (max(1, ceil(density * float(b) - 1e-8)) for b in lengths)
-    return Settings(kpts=(n1, n2, n3), temperature=TEMPERATURE)
+    return Settings(kpts=reference.mesh(reference.volume, density), temperature=TEMPERATURE)
 
 
 def energy_curves(
@@ -72,7 +68,7 @@ def energy_curves(
     Parameters
     ----------
     volumes
-        Per prototype (n,), Angstrom^3/atom; crystals it does not name are left out.
+        Per crystal, by its name (n,), Angstrom^3/atom; crystals it does not name are left out.
     repulsion
         False gives electronic energies alone.
 
@@ -85,11 +81,11 @@ def energy_curves(
     settings: list[Settings] = []
     slices: list[tuple[CrystalReference, Array]] = []
     for reference in references:
-        if reference.prototype not in volumes:
+        if reference.name not in volumes:
             continue
-        points = np.asarray(volumes[reference.prototype], dtype=np.float64)
+        points = np.asarray(volumes[reference.name], dtype=np.float64)
         one = replace(crystal_settings(reference), repulsion=repulsion)
-        structures += [build(reference.prototype, reference.symbol, float(v)) for v in points]
+        structures += [reference.atoms(float(v)) for v in points]
         settings += [one] * len(points)
         slices.append((reference, points))
     results = engine.compute(tables, structures, settings)
@@ -104,14 +100,14 @@ def energy_curves(
     curves: Curves = {}
     at = 0
     for reference, points in slices:
-        curves[reference.prototype] = (points, np.array(energies[at : at + len(points)]))
+        curves[reference.name] = (points, np.array(energies[at : at + len(points)]))
         at += len(points)
     return curves, [result for result in results if not isinstance(result, Result)]
 
 
 def scan_volumes(references: Sequence[CrystalReference]) -> dict[str, Array]:
-    """Volumes of the scan per prototype, Angstrom^3/atom."""
-    return {reference.prototype: reference.volume * np.array(SCAN) for reference in references}
+    """Volumes of the scan per crystal, Angstrom^3/atom."""
+    return {reference.name: reference.volume * np.array(SCAN) for reference in references}
 
 
 def dimer_curve(tables: SKSet | Path, symbol: str, engine: Engine, *, repulsion: bool = True) -> Array:
@@ -144,14 +140,14 @@ def score_tables(tables: SKSet | Path, symbol: str, references: Dataset, engine:
     fits: dict[str, EosFit | DftbparamError] = {}
     minima: dict[str, float] = {}
     for crystal in crystals:
-        v, e = scans[crystal.prototype]
+        v, e = scans[crystal.name]
         good = np.isfinite(e)
         try:
             if good.sum() < len(v) // 2:
                 raise NoMinimum(f"{int((~good).sum())} of {len(v)} points of the scan failed", symbol=symbol)
-            minima[crystal.prototype] = locate_minimum(v[good], e[good], crystal.volume)
+            minima[crystal.name] = locate_minimum(v[good], e[good], crystal.volume)
         except NoMinimum as error:
-            fits[crystal.prototype] = error
+            fits[crystal.name] = error
     windows = {prototype: v0 * np.array(REFINEMENT) for prototype, v0 in minima.items()}
     refined, _ = energy_curves(tables, crystals, engine, windows) if windows else ({}, [])
     for prototype, (v, e) in refined.items():

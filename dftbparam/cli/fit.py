@@ -217,7 +217,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         crystals,
         cards,
         reference_label=f"DFT ({data.functional})",
-        ranges={crystal.prototype: plotted_range(crystal.prototype, cards.values()) for crystal in crystals},
+        ranges={crystal.name: plotted_range(crystal.name, cards.values()) for crystal in crystals},
         scans=fit_curves(result, crystals, make_engine(request.engine, command=request.dftbplus)),
     )
     n_initial = int(result.parameters.provenance["settings"]["campaign"]["n_initial"])

@@ -1,28 +1,37 @@
-"""Reads reference data sets: a folder with ``dataset.toml`` and ``data.csv`` (layout: ``references/README.md``)."""
+"""Reads reference data sets: a folder with ``dataset.toml`` and ``data.csv`` (layout: ``references/README.md``).
+
+Optional files: band structures in ``bands.jsonl``, isolated atoms in ``atoms.csv``, structures with forces in
+``frames.extxyz``.
+"""
 
 from __future__ import annotations
 
 import csv
 import difflib
 import hashlib
+import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic import ValidationError
 
 from dftbparam.elements import all_symbols, element
-from dftbparam.errors import FileFormatError, ReferenceDataError
-from dftbparam.reference.prototypes import PROTOTYPES
-from dftbparam.reference.records import CrystalReference, Dataset
+from dftbparam.errors import FileFormatError, InputError, ReferenceDataError
+from dftbparam.reference.prototypes import prototype
+from dftbparam.reference.records import AtomReference, BandReference, CrystalReference, Dataset
 from dftbparam.units import BOHR
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 DEFAULT_DATASET: Final = "acwf-unaries-pbe"
 """The set that covers H to Cm with four crystals each."""
 
-FORMAT_VERSION: Final = 1
-"""Raised when a data set folder can no longer be read by the previous code."""
+FORMAT_VERSION: Final = 2
+"""Raised when a data set folder can no longer be read by the previous code. Version 1 has the elemental crystals sc,
+bcc, fcc and diamond alone; it is read as before."""
 
 PLAUSIBLE: Final = (0.5, 4.0)
 """Nearest-neighbour distances in units of two covalent radii (Cordero's, at least 1 Bohr). The shipped crystals have
@@ -30,6 +39,10 @@ PLAUSIBLE: Final = (0.5, 4.0)
 
 _NUMBERS: Final = ("volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread", "n_codes")
 _COLUMNS: Final = ("symbol", "prototype", *_NUMBERS)
+_OPTIONAL: Final = ("partner",)
+BANDS_FILE: Final = "bands.jsonl"
+ATOMS_FILE: Final = "atoms.csv"
+FRAMES_FILE: Final = "frames.extxyz"
 
 
 def reference_root() -> Path:
@@ -73,12 +86,43 @@ def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:
             )
     description = _description(folder / "dataset.toml")
     content = (folder / "data.csv").read_bytes()
-    crystals = _crystals(content, str(folder / "data.csv"))
-    checksum = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(content)
+    more: dict[str, Any] = {"crystals": _crystals(content, str(folder / "data.csv"))}
+    for name, field, read in ((BANDS_FILE, "bands", _bands), (ATOMS_FILE, "atoms", _atoms)):
+        if (folder / name).is_file():
+            content = (folder / name).read_bytes()
+            digest.update(content)
+            more[field] = read(content, str(folder / name))
     try:
-        return Dataset.model_validate({**description, "checksum": checksum, "crystals": crystals})
+        return Dataset.model_validate({**description, "checksum": digest.hexdigest(), **more})
     except ValidationError as error:
         raise FileFormatError(_first(error), path=str(folder / "dataset.toml")) from None
+
+
+def load_frames(name_or_dir: str | Path) -> list[Atoms]:
+    """Read the structures with energies (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) of a data set.
+
+    Returns
+    -------
+    Each with a calculator that holds its numbers, and its ``info`` from the file; empty where the set has none.
+
+    Raises
+    ------
+    ReferenceDataError
+        Neither a known name nor a folder.
+    FileFormatError
+        Not an extended xyz file.
+    """
+    path = _folder(name_or_dir) / FRAMES_FILE
+    if not path.is_file():
+        return []
+    from ase.io import read
+
+    try:
+        frames = cast("list[Atoms]", read(path, index=":", format="extxyz"))
+    except Exception as error:  # ASE's reader raises whatever it stumbles over
+        raise FileFormatError(f"not an extended xyz file ({type(error).__name__}: {error})", path=str(path)) from None
+    return frames
 
 
 def _folder(name_or_dir: str | Path) -> Path:
@@ -106,20 +150,63 @@ def _description(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
     version = table.pop("format", None)
-    if version != FORMAT_VERSION:
-        raise FileFormatError(f"format = {version!r}; this version reads format = {FORMAT_VERSION}", path=str(path))
-    for reserved in ("checksum", "crystals"):
+    if isinstance(version, bool) or version not in range(1, FORMAT_VERSION + 1):
+        raise FileFormatError(
+            f"format = {version!r}; this version reads format = 1 to {FORMAT_VERSION}", path=str(path)
+        )
+    for reserved in ("checksum", "crystals", "bands", "atoms"):
         if reserved in table:
-            raise FileFormatError(f"{reserved!r} is computed from data.csv and must not be given", path=str(path))
+            raise FileFormatError(f"{reserved!r} is read from the data files and must not be given", path=str(path))
     return table
 
 
-def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
+def _text(content: bytes, path: str) -> str:
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise FileFormatError(f"not UTF-8 text ({error.reason})", path=path, line=line) from None
+
+
+def _bands(content: bytes, path: str) -> tuple[BandReference, ...]:
+    """Read band structures, one JSON object a line."""
+    bands = []
+    for number, raw in enumerate(_text(content, path).splitlines(), start=1):
+        if not raw.strip():
+            continue
+        try:
+            bands.append(BandReference.model_validate(json.loads(raw)))
+        except json.JSONDecodeError as error:
+            raise FileFormatError(f"not JSON: {error}", path=path, line=number) from None
+        except ValidationError as error:
+            raise FileFormatError(_first(error), path=path, line=number) from None
+    return tuple(bands)
+
+
+def _atoms(content: bytes, path: str) -> tuple[AtomReference, ...]:
+    """Read isolated atoms: a table with the columns of `AtomReference`."""
+    lines = [
+        (number, raw)
+        for number, raw in enumerate(_text(content, path).splitlines(), start=1)
+        if raw.strip() and not raw.lstrip().startswith("#")
+    ]
+    atoms: list[AtomReference] = []
+    if not lines:
+        return ()
+    header = next(csv.reader([lines[0][1]]))
+    for number, raw in lines[1:]:
+        fields = next(csv.reader([raw]))
+        if len(fields) != len(header):
+            raise FileFormatError(f"{len(fields)} values for {len(header)} columns", path=path, line=number)
+        try:
+            atoms.append(AtomReference.model_validate(dict(zip(header, fields, strict=True))))
+        except ValidationError as error:
+            raise FileFormatError(_first(error), path=path, line=number) from None
+    return tuple(atoms)
+
+
+def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
+    text = _text(content, path)
     header: list[str] | None = None
     seen: dict[tuple[str, str], int] = {}
     crystals = []
@@ -131,10 +218,10 @@ def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
             header = _header(fields, path, number)
             continue
         crystal = _crystal(fields, header, path, number)
-        key = (crystal.symbol, crystal.prototype)
+        key = (crystal.compound, crystal.prototype)
         if key in seen:
             raise FileFormatError(
-                f"{crystal.symbol} {crystal.prototype} was already given on line {seen[key]}", path=path, line=number
+                f"{crystal.compound} {crystal.prototype} was already given on line {seen[key]}", path=path, line=number
             )
         seen[key] = number
         crystals.append(crystal)
@@ -145,12 +232,13 @@ def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
 
 def _header(fields: list[str], path: str, line: int) -> list[str]:
     missing = [name for name in _COLUMNS if name not in fields]
-    unknown = [name for name in fields if name not in _COLUMNS]
+    unknown = [name for name in fields if name not in (*_COLUMNS, *_OPTIONAL)]
     double = sorted({name for name in fields if fields.count(name) > 1})
     for names, complaint in ((missing, "missing"), (unknown, "unknown"), (double, "double")):
         if names:
             raise FileFormatError(
-                f"{complaint} column {', '.join(map(repr, names))}; the columns are {','.join(_COLUMNS)}",
+                f"{complaint} column {', '.join(map(repr, names))}; the columns are {','.join(_COLUMNS)}"
+                f" and, where there are binaries, {','.join(_OPTIONAL)}",
                 path=path,
                 line=line,
             )
@@ -161,14 +249,16 @@ def _crystal(fields: list[str], header: list[str], path: str, line: int) -> Crys
     if len(fields) != len(header):
         raise FileFormatError(f"{len(fields)} values for {len(header)} columns", path=path, line=line)
     row: dict[str, Any] = dict(zip(header, fields, strict=True))
-    if row["symbol"] not in all_symbols():
-        near = difflib.get_close_matches(row["symbol"].capitalize(), all_symbols(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are H to Cm"
-        raise FileFormatError(f"unknown element {row['symbol']!r}; {hint}", path=path, line=line)
-    if row["prototype"] not in PROTOTYPES:
-        raise FileFormatError(
-            f"unknown prototype {row['prototype']!r}; known are {', '.join(PROTOTYPES)}", path=path, line=line
-        )
+    row["partner"] = row.get("partner") or None
+    for name in (row["symbol"], row["partner"]):
+        if name is not None and name not in all_symbols():
+            near = difflib.get_close_matches(name.capitalize(), all_symbols(), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "known are H to Cm"
+            raise FileFormatError(f"unknown element {name!r}; {hint}", path=path, line=line)
+    try:
+        prototype(row["prototype"], row["symbol"]).species(row["symbol"], row["partner"])
+    except InputError as error:
+        raise FileFormatError(error.message, path=path, line=line) from None
     for name in _NUMBERS:
         try:
             row[name] = int(row[name]) if name == "n_codes" else float(row[name])
@@ -185,12 +275,13 @@ def _crystal(fields: list[str], header: list[str], path: str, line: int) -> Crys
 
 def _check_distance(crystal: CrystalReference, path: str, line: int) -> None:
     """Refuse a volume that puts neighbours inside each other, or out of each other's reach."""
-    distance = PROTOTYPES[crystal.prototype].neighbour_distance(crystal.volume)
-    contact = 2.0 * BOHR * max(element(crystal.symbol).covalent_radius, 1.0)
+    distance = crystal.structure.neighbour_distance(crystal.volume)
+    radii = [max(element(symbol).covalent_radius, 1.0) for symbol in crystal.symbols]
+    contact = 2.0 * BOHR * sum(radii) / len(radii)
     low, high = (factor * contact for factor in PLAUSIBLE)
     if not low <= distance <= high:
         raise FileFormatError(
-            f"volume {crystal.volume:g} Angstrom^3/atom puts neighbours of {crystal.symbol} {crystal.prototype} "
+            f"volume {crystal.volume:g} Angstrom^3/atom puts neighbours of {crystal.compound} {crystal.prototype} "
             f"{distance:.3g} Angstrom apart; plausible would be {low:.2f} to {high:.2f} Angstrom",
             path=path,
             line=line,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dftbparam.errors import InputError, ReferenceDataError
 from dftbparam.reference.eos import birch_murnaghan
+from dftbparam.reference.prototypes import Prototype, build, mesh, prototype
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 Array = NDArray[np.float64]
 
@@ -18,27 +24,77 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class CrystalReference(_Record):
-    """Equation of state of one elemental crystal.
+class _Crystal(_Record):
+    """Which crystal: a prototype and the elements in it.
+
+    Attributes
+    ----------
+    symbol, partner
+        The element; in a binary the first one of its formula, and the second.
+    prototype
+        See `dftbparam.reference.prototypes`.
+    """
+
+    symbol: str
+    prototype: str
+    partner: str | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        try:
+            prototype(self.prototype, self.symbol).species(self.symbol, self.partner)
+        except InputError as error:
+            raise ValueError(error.message) from None
+        return self
+
+    @property
+    def structure(self) -> Prototype:
+        """The prototype itself."""
+        return prototype(self.prototype, self.symbol)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The one or two elements."""
+        return (self.symbol,) if self.partner is None else (self.symbol, self.partner)
+
+    @property
+    def compound(self) -> str:
+        """The element, ``Si``, or the two of a binary, ``Mg-O``."""
+        return "-".join(self.symbols)
+
+    @property
+    def name(self) -> str:
+        """What tells the crystals of one element's fit apart: ``diamond``, ``Mg-O rocksalt``."""
+        return self.prototype if self.partner is None else f"{self.compound} {self.prototype}"
+
+    def atoms(self, volume: float) -> Atoms:
+        """Primitive cell at a volume in Angstrom^3/atom; see `dftbparam.reference.prototypes.build`."""
+        return build(self.prototype, self.symbol, volume, self.partner)
+
+    def mesh(self, volume: float, density: float) -> tuple[int, int, int]:
+        """k-point divisions for ``density`` points per 2 pi/Angstrom; one where there is no period."""
+        return mesh(self.atoms(volume).cell.array, density, self.structure.periodic)
+
+
+class CrystalReference(_Crystal):
+    """Equation of state of one crystal, elemental or binary.
 
     Attributes
     ----------
     volume
-        V0, Angstrom^3/atom.
+        V0, Angstrom^3/atom; of layers, chains and dimers the cube of the nearest-neighbour distance.
     bulk_modulus
         B0, eV/Angstrom^3.
     bulk_modulus_derivative
         B0' = dB/dP at zero pressure.
     energy
-        E0, eV/atom, relative to the zero of the data set (the fcc crystal of the same element).
+        E0, eV/atom, relative to the zero that the data set states.
     energy_spread
         Uncertainty of ``energy``, eV/atom: the median absolute deviation between codes.
     n_codes
         Number of DFT codes behind ``energy``.
     """
 
-    symbol: str
-    prototype: Literal["sc", "bcc", "fcc", "diamond"]
     volume: float = Field(gt=0.0)
     bulk_modulus: float = Field(gt=0.0)
     bulk_modulus_derivative: float
@@ -49,6 +105,75 @@ class CrystalReference(_Record):
     def energies(self, volumes: ArrayLike) -> Array:
         """Birch-Murnaghan energies in eV/atom at volumes in Angstrom^3/atom, any shape."""
         return birch_murnaghan(volumes, self.energy, self.volume, self.bulk_modulus, self.bulk_modulus_derivative)
+
+
+class BandReference(_Crystal):
+    """Band structure of one crystal along a path.
+
+    Attributes
+    ----------
+    volume
+        Angstrom^3/atom.
+    points
+        (k, 3), in units of the reciprocal vectors of the cell that `atoms` builds.
+    energies
+        (k, n), eV, ascending, relative to the Fermi level; in an insulator the highest occupied level lies below 0.
+    electrons
+        Electrons per cell in the bands listed, all from the lowest one on. Half of it, rounded down, is the number of
+        filled bands of an insulator.
+    smearing
+        Width of the Fermi-Dirac distribution behind the Fermi level, eV.
+    labels
+        Names of special points by index into ``points``; ``breaks`` are indices at which the path starts anew.
+    """
+
+    volume: float = Field(gt=0.0)
+    points: tuple[tuple[float, float, float], ...] = Field(min_length=1)
+    energies: tuple[tuple[float, ...], ...]
+    electrons: float = Field(gt=0.0)
+    smearing: float = Field(gt=0.0)
+    labels: dict[int, str] = Field(default_factory=dict)
+    breaks: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if len(self.energies) != len(self.points):
+            raise ValueError(f"{len(self.energies)} rows of energies for {len(self.points)} points")
+        lengths = {len(row) for row in self.energies}
+        if len(lengths) != 1 or 0 in lengths:
+            raise ValueError("every point must have the same number of bands, at least one")
+        if 2 * lengths.pop() < self.electrons:
+            raise ValueError(f"{self.electrons} electrons do not fit into the bands listed")
+        if (np.diff(self.array, axis=1) < 0.0).any():
+            raise ValueError("energies of a point must ascend")
+        return self
+
+    @cached_property
+    def array(self) -> Array:
+        """Energies (k, n), eV."""
+        return np.array(self.energies)
+
+    @property
+    def occupations(self) -> Array:
+        """Electrons (k, n) per band, 0 to 2, by the Fermi-Dirac distribution of the calculation."""
+        return np.asarray(2.0 / (1.0 + np.exp(np.clip(self.array / self.smearing, -60.0, 60.0))))
+
+    @property
+    def gap(self) -> float:
+        """Fundamental gap along the path, eV; 0 for a metal."""
+        filled = round(self.electrons / 2.0)
+        if abs(self.electrons - 2.0 * filled) > 1e-6 or filled >= self.array.shape[1]:
+            return 0.0
+        return max(0.0, float(self.array[:, filled].min() - self.array[:, filled - 1].max()))
+
+
+class AtomReference(_Record):
+    """An isolated atom; the energy, eV, has the zero of the data set's crystals."""
+
+    symbol: str
+    energy: float
+    magnetic_moment: float = 0.0
+    status: str = "ok"
 
 
 class VolumeRange(_Record):
@@ -76,7 +201,17 @@ class Units(_Record):
 class Dataset(_Record):
     """A named set of crystals with its provenance.
 
-    ``checksum`` is the SHA-256 of the data file, so that a result can name the very numbers it was made from.
+    Attributes
+    ----------
+    settings
+        How it was computed, as its makers state it.
+    offsets
+        Per element, eV/atom: what must be subtracted from ``energy`` to get energies relative to these zeros (usually
+        isolated atoms, as ``energy_zero`` says). Needed wherever energies of different elements meet.
+    bands, atoms
+        From the optional files ``bands.jsonl`` and ``atoms.csv``.
+    checksum
+        SHA-256 of the data files, so that a result can name the very numbers it was made from.
     """
 
     name: str
@@ -92,15 +227,52 @@ class Dataset(_Record):
     volume_range: VolumeRange
     checksum: str
     crystals: tuple[CrystalReference, ...]
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    offsets: Mapping[str, float] = Field(default_factory=dict)
+    bands: tuple[BandReference, ...] = ()
+    atoms: tuple[AtomReference, ...] = ()
+
+    @field_validator("crystals")
+    @classmethod
+    def _some(cls, crystals: tuple[CrystalReference, ...]) -> tuple[CrystalReference, ...]:
+        if not crystals:
+            raise ValueError("at least one crystal is needed")
+        return crystals
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Elements in the order of the file."""
-        return tuple(dict.fromkeys(crystal.symbol for crystal in self.crystals))
+        """Elements that have a crystal of their own, in the order of the file."""
+        return tuple(dict.fromkeys(crystal.symbol for crystal in self.crystals if crystal.partner is None))
+
+    @property
+    def compounds(self) -> tuple[str, ...]:
+        """Binaries, ``Mg-O``, in the order of the file."""
+        return tuple(dict.fromkeys(crystal.compound for crystal in self.crystals if crystal.partner is not None))
+
+    def binaries_of(self, symbol: str) -> tuple[CrystalReference, ...]:
+        """Binary crystals that hold the element; empty where there are none."""
+        return tuple(c for c in self.crystals if c.partner is not None and symbol in c.symbols)
+
+    def bands_of(self, symbol: str, partner: str | None = None) -> tuple[BandReference, ...]:
+        """Band structures of an element, or of a binary; empty where there are none."""
+        return tuple(b for b in self.bands if b.symbol == symbol and b.partner == partner)
+
+    def offset(self, symbol: str) -> float:
+        """Energy zero of an element, eV/atom; `ReferenceDataError` where the set does not state it."""
+        try:
+            return self.offsets[symbol]
+        except KeyError:
+            known = " ".join(self.offsets) or "none"
+            raise ReferenceDataError(
+                f"reference set {self.name!r} states no energy offset of {symbol}, and none is guessed: energies of "
+                f"different elements cannot be compared; it has: {known}",
+                symbol=symbol,
+                dataset=self.name,
+            ) from None
 
     def crystals_of(self, symbol: str) -> tuple[CrystalReference, ...]:
         """Crystals of one element; `ReferenceDataError` says what the set has where there are none."""
-        found = tuple(crystal for crystal in self.crystals if crystal.symbol == symbol)
+        found = tuple(c for c in self.crystals if c.symbol == symbol and c.partner is None)
         if not found:
             raise ReferenceDataError(
                 f"reference set {self.name!r} has no element {symbol!r}; it has: {' '.join(self.symbols)}",

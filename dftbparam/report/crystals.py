@@ -135,12 +135,12 @@ def card_curves(
     stable = min(references, key=lambda reference: reference.energy)
     curves: dict[str, list[Curve]] = {}
     for reference in references:
-        first, last = (ranges or {}).get(reference.prototype, (low, high))
+        first, last = (ranges or {}).get(reference.name, (low, high))
         volumes = reference.volume * np.linspace(first, last, 121)
         drawn = [Curve(reference_label, volumes, reference.energies(volumes) - stable.energy, "reference")]
         for label, card in cards.items():
-            crystal = card.crystal(reference.prototype)
-            scan = (scans or {}).get(label, {}).get(reference.prototype)
+            crystal = card.crystal(reference.name)
+            scan = (scans or {}).get(label, {}).get(reference.name)
             v, e = (volumes, _fitted(crystal, volumes)) if scan is None else scan
             # Rounding must not take away a scan's first or last point.
             shown = (v >= (first - 1e-9) * reference.volume) & (v <= (last + 1e-9) * reference.volume)
@@ -151,7 +151,7 @@ def card_curves(
                 e = e - np.nanmin(e) + reference.energy - stable.energy
             role = "ours" if label == next(iter(cards)) else "other"
             drawn.append(Curve(label, v, e, role, crystal.phase_energy_error))
-        curves[reference.prototype] = drawn
+        curves[reference.name] = drawn
     return curves
 
 
@@ -182,7 +182,7 @@ def plot_references(title: str, crystals: Sequence[CrystalReference], low: float
     for index, crystal in enumerate(sorted(crystals, key=lambda c: c.energy)):
         colour, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
         volumes = crystal.volume * np.linspace(low, high, 121)
-        axes.plot(volumes, crystal.energies(volumes) - zero, color=colour, linestyle=dash, label=crystal.prototype)
+        axes.plot(volumes, crystal.energies(volumes) - zero, color=colour, linestyle=dash, label=crystal.name)
         axes.plot(crystal.volume, crystal.energy - zero, color=colour, marker="o", markersize=4)
         if crystal.energy_spread > 0.0:
             axes.errorbar(

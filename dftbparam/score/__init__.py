@@ -10,7 +10,7 @@ from dftbparam.score.card import (
     compare,
     summary,
 )
-from dftbparam.score.eos import EosFit, EosFits, EosFitter, delta_gauge, fit_birch_murnaghan, locate_minimum
+from dftbparam.score.delta_gauge import delta_gauge
 from dftbparam.score.soundness import DeeperWell, Soundness, soundness
 
 __all__ = [
@@ -18,17 +18,12 @@ __all__ = [
     "Comparison",
     "CrystalScore",
     "DeeperWell",
-    "EosFit",
-    "EosFits",
-    "EosFitter",
     "ReportCard",
     "Soundness",
     "Summary",
     "build_card",
     "compare",
     "delta_gauge",
-    "fit_birch_murnaghan",
-    "locate_minimum",
     "soundness",
     "summary",
 ]

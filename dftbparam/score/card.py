@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel, ConfigDict, Field
 
 from dftbparam.errors import DftbparamError, InputError
-from dftbparam.reference import CrystalReference
-from dftbparam.score.eos import EosFit, delta_gauge
+from dftbparam.reference import CrystalReference, EosFit
+from dftbparam.score.delta_gauge import delta_gauge
 from dftbparam.score.soundness import DeeperWell, soundness
 
 
@@ -30,6 +30,8 @@ class CrystalScore(_Record):
 
     Attributes
     ----------
+    prototype
+        Name of the crystal: its prototype, in a binary after the formula (``Mg-O rocksalt``).
     volume, energy, bulk_modulus, bulk_modulus_derivative, fit_rms
         Of the Birch-Murnaghan fit; ``energy`` has the engine's zero.
     dV, dB
@@ -148,12 +150,12 @@ def build_card(
     """
     _check(symbol, references, scans, fits)
     stable = min(references, key=lambda reference: reference.energy)
-    zero = fits[stable.prototype]
+    zero = fits[stable.name]
     crystals = []
     for reference in references:
-        fit = fits[reference.prototype]
+        fit = fits[reference.name]
         expected = {
-            "prototype": reference.prototype,
+            "prototype": reference.name,
             "reference_volume": reference.volume,
             "reference_bulk_modulus": reference.bulk_modulus,
             "reference_bulk_modulus_derivative": reference.bulk_modulus_derivative,
@@ -162,7 +164,7 @@ def build_card(
         if not isinstance(fit, EosFit):
             crystals.append(CrystalScore.model_validate({**expected, "status": f"{type(fit).__name__}: {fit}"}))
             continue
-        volumes, energies = scans[reference.prototype]
+        volumes, energies = scans[reference.name]
         verdict = soundness(volumes, energies, fit.v0, fit.e0, reference.volume)
         phase = fit.e0 - zero.e0 if isinstance(zero, EosFit) else None
         found = {
@@ -182,7 +184,7 @@ def build_card(
             "status": verdict.reason or "ok",
         }
         crystals.append(CrystalScore.model_validate({**expected, **found}))
-    return _card(symbol, stable.prototype, tuple(crystals), dict(provenance or {}))
+    return _card(symbol, stable.name, tuple(crystals), dict(provenance or {}))
 
 
 def _check(
@@ -190,7 +192,7 @@ def _check(
 ) -> None:
     if not references:
         raise InputError(f"{symbol}: a report card needs at least one reference crystal")
-    names = [reference.prototype for reference in references]
+    names = [reference.name for reference in references]
     if foreign := [reference.symbol for reference in references if reference.symbol != symbol]:
         raise InputError(f"the card of {symbol} was given references of {', '.join(sorted(set(foreign)))}")
     if double := sorted({name for name in names if names.count(name) > 1}):

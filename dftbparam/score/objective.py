@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dftbparam.errors import InputError
-from dftbparam.reference import CrystalReference
+from dftbparam.reference import CrystalReference, EosFitter
 from dftbparam.score.card import ReportCard
-from dftbparam.score.eos import EosFitter
 from dftbparam.score.soundness import LOW, OWN_WELL, TOLERANCE
 
 Array = NDArray[np.float64]

@@ -141,7 +141,8 @@ def test_missing_file(folder, name):
         ("Si,diamond,20.4,0.55,4.3,-0.53,0.001", "7 values for 8 columns"),
         ("Si,diamond,20.4,0.55,4.3,,0.001,17", "energy '' is not a number"),
         ("si,bcc,20.4,0.55,4.3,-0.53,0.001,17", "unknown element 'si'; did you mean 'Si'"),
-        ("Si,wurtzite,20.4,0.55,4.3,-0.53,0.001,17", "unknown prototype 'wurtzite'; known are sc, bcc, fcc, diamond"),
+        ("Si,wurtzite,20.4,0.55,4.3,-0.53,0.001,17", "wurtzite is a binary crystal: Si needs a partner"),
+        ("Si,cube,20.4,0.55,4.3,-0.53,0.001,17", "unknown prototype 'cube'; .*known are sc, bcc, fcc, diamond"),
         (ROW, "Si diamond was already given on line 4"),
     ],
 )
@@ -187,14 +188,14 @@ def test_not_text(folder, name):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("format = 1", "format = 2", "format = 2; this version reads format = 1"),
+        ("format = 1", "format = 3", "format = 3; this version reads format = 1 to 2"),
         ("format = 1\n", "", "format = None"),
         ("angstrom^3/atom", "bohr^3/atom", "units.volume: .*angstrom.*bohr"),
         ('doi = "10', "doi = 10", r"dataset\.toml:5: not TOML"),
         ("title =", "titel =", "title: Field required"),
         ("low = 0.94", "low = 1.94", "volume_range: .*upside down"),
         ('spin = "none"', 'spin = "up"', "spin: .*up"),
-        ("format = 1", 'format = 1\nchecksum = "0"', "'checksum' is computed"),
+        ("format = 1", 'format = 1\nchecksum = "0"', "'checksum' is read from the data"),
     ],
 )
 def test_malformed_description(folder, old, new, reason):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dftbparam.errors import InputError, ParameterError
-from dftbparam.reference import load_dataset
+from dftbparam.reference import EosFit, load_dataset
 from dftbparam.report import (
     Curve,
     RadialCurve,
@@ -22,7 +22,7 @@ from dftbparam.report import (
     plot_skf,
     render,
 )
-from dftbparam.score import EosFit, build_card
+from dftbparam.score import build_card
 from dftbparam.skf import OnSite, SKFile, SplineRepulsion, zero_repulsion
 
 PNG = b"\x89PNG\r\n\x1a\n"

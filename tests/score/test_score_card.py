@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dftbparam.errors import InputError, NoMinimum, ScfNotConverged
-from dftbparam.reference import birch_murnaghan, load_dataset
-from dftbparam.score import METRICS, EosFit, ReportCard, build_card, compare, fit_birch_murnaghan, summary
+from dftbparam.reference import EosFit, birch_murnaghan, fit_birch_murnaghan, load_dataset
+from dftbparam.score import METRICS, ReportCard, build_card, compare, summary
 
 SILICON = load_dataset().crystals_of("Si")
 RELATIVE = np.linspace(0.6, 1.6, 41)

@@ -9,8 +9,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from dftbparam.errors import InputError, NoMinimum
-from dftbparam.reference import CrystalReference, birch_murnaghan, e_of_v, load_dataset
-from dftbparam.score import EosFit, EosFitter, delta_gauge, fit_birch_murnaghan, locate_minimum
+from dftbparam.reference import (
+    CrystalReference,
+    EosFit,
+    EosFitter,
+    birch_murnaghan,
+    e_of_v,
+    fit_birch_murnaghan,
+    load_dataset,
+    locate_minimum,
+)
+from dftbparam.score import delta_gauge
 
 PLANTED = {
     "e0": st.floats(-1e4, 1e4),

@@ -1,4 +1,4 @@
-"""Minima and Birch-Murnaghan fits of computed E(V) curves, and how far they are from a reference.
+"""Minima and Birch-Murnaghan fits of E(V) curves given as points.
 
 With x = (V_r/V)**(2/3) and V_r any volume, the third-order Birch-Murnaghan energy is a cubic polynomial in x. A fit is
 therefore linear least squares, and the minimum is the root of a quadratic (as in the verification studies of Lejaeghere
@@ -18,14 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from dftbparam.errors import InputError, NoMinimum
-from dftbparam.reference import CrystalReference, birch_murnaghan
+from dftbparam.reference.eos import birch_murnaghan
 
 Array = NDArray[np.float64]
-
-DELTA_RANGE: Final = 0.06
-"""Half width of the volume interval of the Delta gauge, relative to the mean V0 (Lejaeghere et al. 2016)."""
-
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
 class EosFit(BaseModel):
@@ -203,18 +198,6 @@ def locate_minimum(volumes: ArrayLike, energies: ArrayLike, reference_volume: fl
         )
     minima = np.array([_refine(v, e, int(i)) for i in inner])
     return float(minima[np.argmin(np.abs(np.log(minima / reference_volume)))])
-
-
-def delta_gauge(fit: EosFit, reference: CrystalReference) -> float:
-    """Root mean square energy difference of two curves in meV/atom, the Delta of Lejaeghere et al. (2016).
-
-    The curves are aligned at their minima and compared within 6 % of their mean V0.
-    """
-    middle = 0.5 * (fit.v0 + reference.volume)
-    volumes = middle * (1.0 + DELTA_RANGE * _NODES)
-    ours = birch_murnaghan(volumes, 0.0, fit.v0, fit.b0, fit.b0_prime)
-    theirs = birch_murnaghan(volumes, 0.0, reference.volume, reference.bulk_modulus, reference.bulk_modulus_derivative)
-    return float(1000.0 * np.sqrt(0.5 * np.sum(_WEIGHTS * (ours - theirs) ** 2)))
 
 
 def _curve(volumes: ArrayLike, energies: ArrayLike) -> tuple[Array, Array]:
