@@ -44,9 +44,10 @@ class Settings:
     projections
         Whether to project the states on shells (`Result.projections`).
     reuse_charges
-        Start from the converged charges of the structure before it in the call if that has the same elements in the
-        same order, as along an E(V) curve. Results then agree with those of a fresh start within the SCC tolerance
-        only, and several self-consistent solutions are followed rather than chosen anew.
+        Start from the converged charges of the structure before it in the call, as along an E(V) curve, if that has
+        the same elements in the same order, charge, initial moments, fixed moment and shells. Results then agree with
+        those of a fresh start within the SCC tolerance only, and several self-consistent solutions are followed rather
+        than chosen anew.
     """
 
     kpts: tuple[int, int, int] = (1, 1, 1)

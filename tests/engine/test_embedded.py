@@ -12,8 +12,11 @@ from ase.build import bulk
 from dftbparam import errors
 from dftbparam.engine.base import Result, Settings
 from dftbparam.engine.embedded import EmbeddedEngine, neighbour_shells, repulsive_energy
+from dftbparam.engine.embedded import scc as scc_module
 from dftbparam.engine.embedded import solver as solver_module
+from dftbparam.engine.embedded.bloch import inverse_factors, solve
 from dftbparam.engine.embedded.kpoints import Mesh, identity
+from dftbparam.engine.hamiltonian import Spin
 from dftbparam.engine.kpoints import divisions, time_reversed_mesh
 from dftbparam.skf import SKSet, read_set, repulsion_values
 from dftbparam.units import BOHR
@@ -254,6 +257,107 @@ def test_missing_hubbard(tables):
     found = outcome(SKSet(files, tables.max_angular), distorted())
     assert isinstance(found, errors.InputError)
     assert "Hubbard" in str(found)
+
+
+@pytest.mark.parametrize("name", ["energies", "hubbard", "occupations"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e9])
+def test_impossible_numbers_of_an_atom_are_named(tables, name, value):
+    site = tables.files["Si", "Si"].on_site
+    numbers = getattr(site, name).copy()
+    numbers[1] = value
+    silicon = replace(tables.files["Si", "Si"], on_site=replace(site, **{name: numbers}))
+    damaged = SKSet({**tables.files, ("Si", "Si"): silicon}, tables.max_angular)
+    refused, other = ENGINE.compute(damaged, [distorted(), Atoms("O2", [[0, 0, 0], [0, 0, 1.2]])], TIGHT)
+    assert type(refused) is errors.InputError
+    assert refused.message.startswith("Si-Si.skf: ")
+    assert refused.symbol == "Si"
+    assert isinstance(other, Result)
+    # a shell that is not there may hold anything
+    numbers[1:] = [getattr(site, name)[1], value, value]
+    silicon = replace(silicon, on_site=replace(site, **{name: numbers}))
+    assert isinstance(outcome(SKSet({**tables.files, ("Si", "Si"): silicon}, {"Si": 1, "O": 1}), distorted()), Result)
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+@pytest.mark.parametrize("complex_", [True, False])
+def test_numbers_that_have_no_eigenvalues(vectors, complex_):
+    """NaN, however it arose, ends in a typed error, with S factorised beforehand and without."""
+    S = np.stack([np.eye(3)] * 2).astype(complex if complex_ else float)
+    points = np.array([[0, 0, 0], [0.5, 0, 0]])
+    damaged = S.copy()
+    damaged[1, 2, 2] = np.nan
+    for H, overlap, factors in ((damaged, S, inverse_factors(S)), (damaged, S, None), (S, damaged, None)):
+        with pytest.raises(errors.OverlapError, match=r"H or S is not finite at k = \(0.5, 0, 0\)"):
+            solve(H, overlap, points, vectors, factors)
+    values, _ = solve(S, S, points, vectors, inverse_factors(S))
+    assert values == pytest.approx(np.ones((2, 3)))
+
+
+def test_an_eigensolver_that_gives_up_is_asked_again(monkeypatch):
+    """The fast path that does not converge leaves the work to LAPACK's generalised solver."""
+
+    def give_up(matrix):
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    S = np.stack([np.eye(3) + 0.1] * 2)
+    H = np.stack([np.diag([1.0, 2.0, 3.0]), np.diag([4.0, 5.0, 6.0])])
+    expected, _ = solve(H, S, np.zeros((2, 3)), True, None)
+    monkeypatch.setattr(np.linalg, "eigh", give_up)
+    monkeypatch.setattr(np.linalg, "eigvalsh", give_up)
+    for vectors in (True, False):
+        values, states = solve(H, S, np.zeros((2, 3)), vectors, inverse_factors(S))
+        assert values == pytest.approx(expected)
+        assert (states is not None) == vectors
+
+
+def test_too_many_unpaired_electrons_are_named(tables):
+    spin = Spin({"Si": -0.02, "O": -0.03}, unpaired=20.0)
+    found = outcome(tables, distorted(), replace(TIGHT, spin=spin))  # 10 electrons in 13 orbitals
+    assert isinstance(found, errors.StructureError)
+    assert "unpaired = 20: of 10 electrons in 13 orbitals at most 10 can be unpaired" in found.message
+    assert found.unpaired == 20.0
+    full = outcome(tables, distorted(), replace(TIGHT, charge=-14.0, spin=replace(spin, unpaired=3.0)))
+    assert "unpaired = 3: of 24 electrons in 13 orbitals at most 2 can be unpaired" in full.message
+
+
+def test_an_empty_spin_channel_has_the_level_of_the_other(tables):
+    """One electron, and all spin up: nothing says where the level of the empty channel is."""
+    spin = Spin({"Si": -0.02, "O": -0.03}, unpaired=1.0)
+    atoms = Atoms("Si", magmoms=[1.0])
+    settings = replace(TIGHT, charge=3.0, temperature=300.0, eigenvalues=True)
+    found = compute(tables, atoms, replace(settings, spin=spin))
+    assert found.fermi_levels[0] == found.fermi_levels[1]
+    assert abs(found.fermi_level - found.eigenvalues[0, 0, 0]) < 0.5
+    down = compute(tables, atoms, replace(settings, spin=replace(spin, unpaired=-1.0)))
+    assert down.fermi_levels == pytest.approx(found.fermi_levels)
+    assert down.energy == pytest.approx(found.energy)
+
+
+def test_charge_on_an_atom_without_electrons_of_its_own(tables):
+    """An ion whose neutral atom the tables give none: the charge begins spread evenly, not lost."""
+    site = tables.files["Si", "Si"].on_site
+    bare = replace(tables.files["Si", "Si"], on_site=replace(site, occupations=np.zeros(4)))
+    empty = SKSet({("Si", "Si"): bare}, {"Si": 2})
+    for settings in (replace(TIGHT, charge=-1.0), replace(TIGHT, charge=-1.0, shell_resolved=True)):
+        for atoms in (bulk("Si", "fcc", a=3.9), Atoms("Si2", [[0, 0, 0], [0, 0, 2.2]])):
+            found = compute(empty, atoms, settings)
+            assert found.charges == pytest.approx(np.full(len(atoms), -1.0 / len(atoms)), abs=1e-9)
+            assert found.scc_energy != 0.0
+
+
+def test_damage_that_shows_in_the_charges_only(tables, monkeypatch):
+    """What does not converge because it is no number says so."""
+    monkeypatch.setattr(scc_module, "output", lambda system, solution: (np.full((2, 4), np.nan), None))
+    found = outcome(tables, distorted())
+    assert isinstance(found, errors.ScfNotConverged)
+    assert "no longer finite" in found.message
+    assert "atom 0" in found.message
+
+
+def test_a_tolerance_below_rounding_is_named(tables):
+    found = outcome(tables, distorted(), replace(TIGHT, scc_tolerance=1e-18, max_scc_iterations=80))
+    assert isinstance(found, errors.ScfNotConverged)
+    assert "rounding: a larger tolerance would be right" in found.message
 
 
 def test_too_many_electrons(tables):

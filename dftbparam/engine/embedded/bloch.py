@@ -23,7 +23,8 @@ from dftbparam.errors import OverlapError
 Matrix = NDArray[np.inexact[Any]]
 
 CHUNK_NUMBERS: Final = 4_000_000
-"""Matrix elements of H held at once (64 MB complex): k-points are taken in chunks of at most this size."""
+"""Matrix elements of H made at once (64 MB complex): k-points are taken in chunks of at most this size. Where charges
+are iterated, the matrices of all chunks are kept."""
 
 SMALL: Final = 80
 """Orbitals up to which one call for all k-points, with S factorised beforehand, beats LAPACK's generalised solver
@@ -155,16 +156,22 @@ def solve(
     """Eigenvalues (k, n) and, if asked for, eigenvectors (k, n, n) in columns with C^H S C = 1.
 
     ``points`` (k, 3) is named in the `OverlapError` raised if S is not positive definite at one of them; ``factors``
-    are the `inverse_factors` of S, where S is used more than once.
+    are the `inverse_factors` of S, where S is used more than once. `OverlapError` too where the numbers have no
+    eigenvalues: NaN among them, say.
     """
     if factors is not None:
         turned = factors.conj().swapaxes(1, 2)
         reduced = factors @ H @ turned
-        if not vectors:
-            only: Array = np.asarray(np.linalg.eigvalsh(reduced), dtype=np.float64)
-            return only, None
-        found, columns = np.linalg.eigh(reduced)
-        return found, turned @ columns
+        try:
+            # of a matrix with NaN, LAPACK may return eigenvalues that look like any others
+            if np.isfinite(reduced).all():
+                if not vectors:
+                    only: Array = np.asarray(np.linalg.eigvalsh(reduced), dtype=np.float64)
+                    return only, None
+                found, columns = np.linalg.eigh(reduced)
+                return found, turned @ columns
+        except np.linalg.LinAlgError:
+            pass  # below, with an error that says where
     nk, n = H.shape[:2]
     values = np.empty((nk, n))
     states = np.empty_like(H) if vectors else None
@@ -172,10 +179,14 @@ def solve(
     driver = lapack.dsygvd if real else lapack.zhegvd
     job = "V" if vectors else "N"
     for k in range(nk):
+        at = ", ".join(f"{x:.4g}" for x in points[k])
+        if not (np.isfinite(H[k]).all() and np.isfinite(S[k]).all()):
+            raise OverlapError(
+                f"H or S is not finite at k = ({at}): are the tables damaged?", kpoint=points[k].tolist()
+            )
         # the transposed view is what LAPACK wants without a copy; it solves for the conjugate eigenvectors
         w, v, info = driver(H[k].T, S[k].T, jobz=job)
         if info > n:
-            at = ", ".join(f"{x:.4g}" for x in points[k])
             raise OverlapError(
                 f"the overlap matrix is not positive definite at k = ({at}): the basis is too diffuse for this "
                 "structure, or the tables are damaged",
@@ -184,7 +195,7 @@ def solve(
             )
         if info != 0:
             raise OverlapError(
-                f"the eigensolver failed (LAPACK info = {info}): are the tables damaged?", info=int(info)
+                f"the eigensolver failed (LAPACK info = {info}) at k = ({at}): are the tables damaged?", info=int(info)
             )
         values[k] = w
         if states is not None:

@@ -19,6 +19,7 @@ from dftbparam.engine.embedded.neighbours import Geometry
 from dftbparam.engine.embedded.pair_repulsion import collect
 from dftbparam.engine.embedded.slater_koster import pair_gradients
 from dftbparam.engine.embedded.tables import PackedTables
+from dftbparam.errors import StructureError
 
 OCCUPIED: Final = 1e-15
 """Size of the weight above which a state enters a density matrix."""
@@ -91,6 +92,9 @@ def diagonalise(system: System, matrices: list[Piece] | None, shift: Array, vect
     occupations = np.stack([f.occupations for f in filled])
     entropy = sum(f.entropy for f in filled)
     levels = tuple(f.level for f in filled)
+    if len(levels) == 2 and filled[0].whole != filled[1].whole:
+        # a channel that is empty or full has no level of its own
+        levels = (levels[filled[0].whole],) * 2
     band = float((weights[:, None] * occupations * eigenvalues).sum())
     if not vectors or matrices is None:
         # only where the shift is the same on every orbital, so that populations are not needed to take it out
@@ -125,7 +129,14 @@ def _fill(system: System, eigenvalues: Array, weights: Array) -> list[Filling]:
     if settings.spin is None:
         return [fill(eigenvalues[0], weights, electrons, settings)]
     if settings.spin.unpaired is not None:
-        each = (0.5 * (electrons + settings.spin.unpaired), 0.5 * (electrons - settings.spin.unpaired))
+        unpaired, orbitals = settings.spin.unpaired, eigenvalues.shape[2]
+        each = (0.5 * (electrons + unpaired), 0.5 * (electrons - unpaired))
+        if min(each) < -1e-10 or max(each) > orbitals + 1e-10:
+            raise StructureError(
+                f"unpaired = {unpaired:g}: of {electrons:g} electrons in {orbitals} orbitals at most "
+                f"{min(electrons, 2 * orbitals - electrons):g} can be unpaired",
+                unpaired=unpaired,
+            )
         return [fill(eigenvalues[spin], weights, each[spin], settings, capacity=1) for spin in range(2)]
     both = fill(np.concatenate(list(eigenvalues), axis=1), weights, electrons, settings, capacity=1)
     half = both.occupations.shape[1] // 2

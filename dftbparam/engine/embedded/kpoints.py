@@ -77,11 +77,6 @@ class Mesh:
     weights: Array
     symmetry: Symmetry
 
-    @property
-    def gamma_only(self) -> bool:
-        """Whether H and S are real: Gamma alone."""
-        return not self.points.any()
-
 
 def identity(n_atoms: int) -> Symmetry:
     """No symmetry but the identity."""

@@ -17,6 +17,9 @@ from dftbparam.units import BOLTZMANN
 MIXER_FACTORS: Final = (0.7, 0.1)
 """Mixing factors tried in turn, each with half of the iterations: the second is for what the first makes jump."""
 
+ROUNDING: Final = 1e-12
+"""Electrons. Charges of a converged structure change by as much from rounding."""
+
 SMALL_GAP: Final = 10.0
 """kT within which two states count as close: they trade electrons as the potential changes."""
 
@@ -66,20 +69,23 @@ def converge(system: System, interaction: Interaction, start: Start) -> Converge
     first = vector.join(start.excess, start.moments)
     precondition = response_preconditioner(interaction.gamma, interaction.sites.hubbard)
     residuals: list[float] = []
-    for factor in MIXER_FACTORS:
+    half = (settings.max_scc_iterations + 1) // 2
+    for factor, allowed in zip(MIXER_FACTORS, (half, settings.max_scc_iterations - half), strict=True):
         mixer = AndersonMixer(factor, precondition)
         x = first
-        for _ in range(max(1, settings.max_scc_iterations // len(MIXER_FACTORS))):
+        for _ in range(allowed):
             shift = spin_shifts(*interaction.shift(*vector.split(x)), system.spins)
             solution = diagonalise(system, matrices, shift, True)
             excess, moments = output(system, solution)
             found = vector.join(excess, moments)
             residuals.append(float(np.abs(found - x).max()))
+            last = x
             if residuals[-1] < settings.scc_tolerance:
                 return Converged(solution, shift, excess, moments, len(residuals))
             if not np.isfinite(residuals[-1]):
                 break
-            last, x = x, mixer.step(x, found)
+            x = mixer.step(x, found)
+    # of a NaN, argmax names the first
     raise ScfNotConverged(
         f"SCC did not converge in {len(residuals)} iterations: charges still change by {residuals[-1]:.2g} electrons "
         f"(asked for {settings.scc_tolerance:.2g}), {vector.name(int(np.abs(found - last).argmax()))} the most; "
@@ -94,14 +100,13 @@ def _reason(system: System, solution: Solution, residuals: list[float]) -> str:
     """Say why, as far as the residuals and the states at the Fermi level tell."""
     if not np.isfinite(residuals[-1]):
         return "the numbers are no longer finite: are the tables damaged?"
+    if min(residuals) < ROUNDING:
+        return f"changes of {ROUNDING:.0e} are rounding: a larger tolerance would be right"
     late = residuals[-max(4, len(residuals) // 4) :]
     if len(residuals) > 8 and late[-1] < 0.3 * late[0]:
         return "it was still getting closer: allow more iterations"
     kT = max(BOLTZMANN * system.settings.temperature, 1e-8)
-    level = float(np.mean(solution.levels))
-    below = solution.eigenvalues[solution.eigenvalues <= level]
-    above = solution.eigenvalues[solution.eigenvalues > level]
-    gap = float(above.min() - below.max()) if below.size and above.size else np.inf
+    gap = min(_gap(values, level) for values, level in zip(solution.eigenvalues, solution.levels, strict=True))
     if gap < SMALL_GAP * kT:
         return (
             f"states {gap:.1e} Hartree apart at the Fermi level trade electrons: a temperature above "
@@ -110,6 +115,12 @@ def _reason(system: System, solution: Solution, residuals: list[float]) -> str:
     if len(residuals) <= 8:
         return f"{len(residuals)} iterations are few: allow more"
     return "the charges jump between solutions: other initial moments, or a less strained structure, would be right"
+
+
+def _gap(eigenvalues: Array, level: float) -> float:
+    """Distance of the states next to a Fermi level, Hartree; infinite if there are none on one side."""
+    below, above = eigenvalues[eigenvalues <= level], eigenvalues[eigenvalues > level]
+    return float(above.min() - below.max()) if below.size and above.size else np.inf
 
 
 class _Vector:

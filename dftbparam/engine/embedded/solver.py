@@ -1,9 +1,9 @@
-"""The embedded engine: SCC-DFTB (DFTB2) on one core, equal to DFTB+ in its conventions.
+"""The embedded engine: SCC-DFTB of crystals and molecules on one core, equal to DFTB+ in its conventions.
 
     E = sum_k w_k sum_n f_nk <psi|H0|psi> + 1/2 sum_ab gamma_ab dq_a dq_b + sum_{a<b} V_rep(R_ab)
 
-(Elstner et al., Phys. Rev. B 58, 7260 (1998)). Hartree and Bohr. dq counts excess electrons inside; a `Result` carries
-net charges, of opposite sign.
+(Elstner et al., Phys. Rev. B 58, 7260 (1998)), and on request third order, spin polarisation (both in `interaction`)
+and dispersion. Hartree and Bohr. dq counts excess electrons inside; a `Result` carries net charges, of opposite sign.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _electrons(
 ) -> tuple[Converged, Interaction | None]:
     """Solve for the electrons; the interaction of charges is None where there are none."""
     settings, n = system.settings, len(system.reference)
-    share = system.reference / np.maximum(system.reference.sum(axis=1, keepdims=True), 1e-300)
+    share = _shares(tables, system)
     uniform = -settings.charge / n * share
     spins, species = system.spins, system.basis.species
     vectors = settings.forces or settings.stress or settings.eigenvalues or settings.projections
@@ -215,7 +215,9 @@ def _electrons(
         return Converged(solution, shift, *output(system, solution), 1), None
     interaction = make_interaction(tables, species, system.structure, settings)
     moments = None if initial is None else initial[:, None] * share
-    key = (system.structure.symbols, settings.charge, spins, settings.shell_resolved)
+    magnetic = None if settings.spin is None or initial is None else (settings.spin.unpaired, tuple(initial.tolist()))
+    shells = tuple(tables.l_max[species].tolist())
+    key = (system.structure.symbols, shells, settings.charge, magnetic, settings.shell_resolved)
     start = Start(uniform, moments)
     if settings.reuse_charges and memory.key == key and memory.start is not None:
         start = memory.start
@@ -233,6 +235,14 @@ def _initial_moments(atoms: Atoms, settings: Settings, reference: Array) -> Arra
         return given
     spread: Array = unpaired * reference.sum(axis=1) / reference.sum()
     return spread
+
+
+def _shares(tables: PackedTables, system: System) -> Array:
+    """How charge is spread over the shells (n, 4) of an atom to begin with: as its electrons, else evenly."""
+    exists = np.arange(4)[None, :] <= tables.l_max[system.basis.species][:, None]
+    weights = np.where(system.reference.sum(axis=1, keepdims=True) > 0.0, system.reference, exists)
+    shares: Array = weights / weights.sum(axis=1, keepdims=True)
+    return shares
 
 
 @dataclass

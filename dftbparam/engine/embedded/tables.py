@@ -32,6 +32,9 @@ Ints = NDArray[np.int64]
 MAX_L: Final = 3
 """Highest angular momentum of the file format (f)."""
 
+LARGEST: Final = 1e6
+"""Hartree, or electrons: what no number of an atom comes near."""
+
 
 @dataclass(frozen=True)
 class PackedTables:
@@ -53,7 +56,8 @@ class PackedTables:
     repulsion, repulsion_cutoff
         Repulsion of pair p, and the distance (n_species, n_species) from which it vanishes.
     problems, disputed
-        Why a pair of elements has no table, or no repulsion that its two files agree on.
+        Why a pair of elements has no table (or an element no usable numbers), or no repulsion that its two files agree
+        on.
     """
 
     species: tuple[str, ...]
@@ -121,6 +125,14 @@ def pack(tables: SKSet, elements: Sequence[str], max_angular: Mapping[str, int] 
     absent = np.arange(4)[None, :] > l_max[:, None]
     occupations = np.where(absent, 0.0, per_l[2])
     problems: dict[tuple[str, str], DftbparamError] = {}
+    for name, values_of in zip(("on-site energies", "Hubbard parameters", "occupations"), per_l, strict=True):
+        for symbol, row, gone in zip(species, values_of, absent, strict=True):
+            if not (np.abs(row[~gone]) < LARGEST).all():
+                problems[symbol, symbol] = InputError(
+                    f"{symbol}-{symbol}.skf: {name} are {row[~gone].tolist()}; they must be finite, of size below "
+                    f"{LARGEST:g}",
+                    symbol=symbol,
+                )
     disputed: dict[tuple[str, str], DftbparamError] = {}
     values, tails = [], []
     repulsion: list[Repulsion | None] = [None] * (n * n)
