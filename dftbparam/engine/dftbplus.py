@@ -34,6 +34,7 @@ from dftbparam.engine.dftbplus_process import (
     INSTALL_HINT,
     NO_ROOM,
     check_exit,
+    check_fresh,
     find_command,
     is_full,
     make_scratch,
@@ -41,6 +42,7 @@ from dftbparam.engine.dftbplus_process import (
     read_output,
     run_process,
 )
+from dftbparam.engine.hamiltonian import initial_moments
 from dftbparam.errors import (
     DftbparamError,
     ElementError,
@@ -230,15 +232,17 @@ class DftbPlusEngine:
             _check_masses(files)
         # A short relative prefix: DFTB+ cuts long file names, and the folder can be moved and run again.
         source.provide(folder.parent, folder / "skf", files, repulsion=settings.repulsion)
-        unpaired = None if settings.spin is None else settings.spin.unpaired
+        spin = settings.spin
+        magnetic = None if spin is None else (spin.unpaired, tuple(initial_moments(atoms).tolist()))
         key = (
-            tuple(atoms.symbols), tuple(max_angular[symbol] for symbol in symbols), settings.charge,
-            settings.spin is None, unpaired, settings.shell_resolved,
+            tuple(atoms.symbols), tuple(max_angular[symbol] for symbol in symbols), settings.charge, magnetic,
+            settings.shell_resolved,
         )  # fmt: skip
         reused = settings.scc and settings.reuse_charges and memory.key == key
         charges = folder / "charges.bin"
         if reused:
             charges.write_bytes(memory.charges)
+            os.utime(charges, (0, 0))  # so that it shows if the run leaves it as it is
 
         def text(*, read_charges: bool, bands: bool) -> str:
             return input_text(
@@ -268,11 +272,13 @@ class DftbPlusEngine:
                 below.mkdir()
                 (below / "skf").symlink_to(Path("..") / "skf", target_is_directory=True)
                 if settings.scc:
+                    check_fresh(charges, folder / "dftb_in.hsd")
                     shutil.copyfile(charges, below / "charges.bin")
                 spent = time.monotonic() - begin
                 tag = self._execute(below, text(read_charges=settings.scc, bands=True), spent)
             result = replace(result, bands=_bands(tag, settings, periodic=any(atoms.pbc)))
         if settings.scc and settings.reuse_charges:
+            check_fresh(charges, folder / "dftb_in.hsd")
             memory.key, memory.charges = key, charges.read_bytes()
         return result
 

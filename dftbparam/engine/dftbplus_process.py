@@ -57,7 +57,7 @@ HEAD_AND_TAIL = 2**20
 """Bytes that are read of each end of a long standard output, and kept of it when a run was stopped for its length."""
 
 FILE_LIMIT = 512 * 2**20
-"""Bytes of a results.tag that are believed; eigenvalues of 1000 bands at 10^4 k-points take 240 MB."""
+"""Bytes of a results.tag, or charges.bin, that are believed; eigenvalues of 1000 bands at 10^4 k-points take 240 MB."""
 
 NO_ROOM = 2**14
 """Bytes of free space below which a disk counts as full: DFTB+ writes in pieces of 8 KiB."""
@@ -140,7 +140,7 @@ def run_process(command: Sequence[str], folder: Path, timeout: float, spent: flo
 
     However it ends, by an interrupt from the keyboard too, its whole process group is killed: what it started and left
     behind with it. (A process that made itself a session of its own is beyond reach.) ``spent`` seconds of ``timeout``
-    are gone already.
+    are gone already. If this process is killed itself, by a signal that cannot be caught, a guard kills the group.
 
     Raises
     ------
@@ -168,16 +168,54 @@ def run_process(command: Sequence[str], folder: Path, timeout: float, spent: flo
             if error.errno not in _NO_PROGRAM or not folder.is_dir():
                 raise EngineError(why, command=tuple(command)) from None
             raise EngineMissing(f"{why}; {INSTALL_HINT}", command=tuple(command)) from None
+        guard = None
         try:
+            guard = _guard(process)
             _watch(process, folder, deadline, timeout)
         finally:
             # Before the process is waited for: until then no other can have its number.
             _kill_group(process)
-            try:
-                process.wait(KILL_PATIENCE)
-            except subprocess.TimeoutExpired:
-                pass
+            if guard is not None:
+                _dismiss(guard)
+            _wait(process)
     return -signal.SIGKILL if process.returncode is None else process.returncode
+
+
+def _guard(process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes] | None:
+    """A shell that kills the group of ``process`` when this process ends without having dismissed it.
+
+    It waits for the end of a pipe that only this process holds open, whatever closes it: kill -9, the kernel for want
+    of memory. It costs 1.3 ms a run. (Linux's parent-death signal would reach the program alone, not what a script
+    around it started, and setting it in the child, which then has to be forked the slow way, costs 3 to 7 ms.) None
+    where none can be started.
+    """
+    try:
+        return subprocess.Popen(
+            ("/bin/sh", "-c", f"read -r _; kill -s KILL -- -{process.pid}"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            start_new_session=True,  # out of reach of what kills this process and its group
+        )
+    except OSError:
+        return None  # the run can do without
+
+
+def _dismiss(guard: subprocess.Popen[bytes]) -> None:
+    guard.kill()  # before its pipe is closed, which would wake it
+    _wait(guard)
+    assert guard.stdin is not None
+    guard.stdin.close()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a killed process, but not for ever."""
+    try:
+        process.wait(KILL_PATIENCE)
+    except subprocess.TimeoutExpired:
+        pass
 
 
 def _watch(process: subprocess.Popen[bytes], folder: Path, deadline: float, timeout: float) -> None:
@@ -299,13 +337,30 @@ def read_output(path: Path) -> str:
 def read_fresh(path: Path, since: Path) -> str:
     """Return the whole text of a file that a run which ended well must have written.
 
+    ``since`` as in `check_fresh`.
+
+    Raises
+    ------
+    UnreadableOutput
+        It is not fresh, or its last line has no end.
+    """
+    check_fresh(path, since)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if not text.endswith("\n"):
+        raise UnreadableOutput(f"{path.name} is cut off after {text[-40:]!r}")
+    return text
+
+
+def check_fresh(path: Path, since: Path) -> None:
+    """Look at a file that a run which ended well must have written, without reading it.
+
     ``since`` is a file that was written just before the run began. Its date, not the clock's, is what the file must
     not be older than: on a file server the two differ.
 
     Raises
     ------
     UnreadableOutput
-        There is none, it is empty, older than the run, larger than `FILE_LIMIT`, or its last line has no end.
+        There is none, it is empty, older than the run, or larger than `FILE_LIMIT`.
     """
     try:
         found = path.stat()
@@ -320,10 +375,6 @@ def read_fresh(path: Path, since: Path) -> str:
         raise UnreadableOutput(f"{path.name} is older than the run: it is not of this one")
     if found.st_size > FILE_LIMIT:
         raise UnreadableOutput(f"{path.name} has {found.st_size} bytes; at most {FILE_LIMIT} are read")
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if not text.endswith("\n"):
-        raise UnreadableOutput(f"{path.name} is cut off after {text[-40:]!r}")
-    return text
 
 
 def check_exit(code: int, output: str, errors: str, *, convergent: bool = True) -> None:

@@ -225,7 +225,7 @@ def test_hanging(tmp_path, deaf, keep):
 
 
 def test_time_limit_holds_for_both_runs_of_bands_together(tmp_path, good):
-    body = f"case $PWD in */bands) sleep 60;; *) sleep 0.9; cp {good}/* .; : > charges.bin;; esac"
+    body = f"case $PWD in */bands) sleep 60;; *) sleep 0.9; cp {good}/* .; echo > charges.bin;; esac"
     begin = time.monotonic()
     settings = Settings(band_points=((0, 0, 0), (0.5, 0, 0)))
     error = fails(engine_for(tmp_path, body, timeout=1.2), errors.EngineTimeout, settings=settings, match="1.2 s")
@@ -284,6 +284,47 @@ def test_interrupt_from_the_keyboard(tmp_path, mark):
     assert python.returncode == -signal.SIGINT
     (root,) = (tmp_path / "scratch").iterdir()
     assert sorted(path.name for path in root.iterdir()) == ["failed-0000", "skf"]
+
+
+@pytest.mark.parametrize("blocked", ["", "trap '' TERM INT HUP; "], ids=["plain", "ignoring signals"])
+def test_kill_of_the_caller_leaves_no_program_behind(tmp_path, mark, blocked):
+    """kill -9, or the kernel for want of memory, of this process: the program and what it started end too."""
+    body = f"{blocked}sleep 60 & sleep 61 & touch {tmp_path}/running; wait"
+    arguments = [program(tmp_path, body), str(tmp_path / "scratch"), str(MODEL)]
+    python = subprocess.Popen([sys.executable, "-c", INTERRUPTED, *arguments], start_new_session=True)
+    deadline = time.monotonic() + 15.0
+    while not (tmp_path / "running").exists() and time.monotonic() < deadline and python.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.2)  # for the guard to start, on a busy machine
+    assert len(started(mark)) == 4
+    os.killpg(python.pid, signal.SIGKILL)  # the whole group, as schedulers do; the program has one of its own
+    python.wait(PATIENCE)
+    deadline = time.monotonic() + 2.0
+    while started(mark) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert started(mark) == []
+
+
+def test_no_guard_is_left(tmp_path, good):
+    """Neither of a run that ends well, nor of one that fails; and a run goes on where none can be started."""
+    children = psutil.Process().children(recursive=True)
+    engine = engine_for(tmp_path, f"{NUMBER}; [ $n = 1 ] && exit 1; [ $n = 2 ] && sleep 60; cp {good}/* .", timeout=0.8)
+    found = engine.compute(MODEL, [crystal()] * 3, Settings())
+    assert [type(one) for one in found] == [Result, errors.EngineError, errors.EngineTimeout]
+    assert psutil.Process().children(recursive=True) == children
+
+
+def test_a_run_can_do_without_a_guard(tmp_path, monkeypatch, good):
+    start = subprocess.Popen
+
+    def refuse(command, **options):
+        if command[0] == "/bin/sh":
+            raise BlockingIOError("Resource temporarily unavailable")
+        return start(command, **options)
+
+    monkeypatch.setattr(dftbplus_process.subprocess, "Popen", refuse)
+    found = engine_for(tmp_path, f"cp {good}/* .").compute(MODEL, [crystal()], Settings())[0]
+    assert isinstance(found, Result)
 
 
 # ------------------------------------------------------------------------------------------------------ what it prints
@@ -415,7 +456,31 @@ def test_error_on_long_garbage_is_short(tmp_path, good, what):
 
 @pytest.mark.parametrize("settings", [Settings(reuse_charges=True), Settings(band_points=((0, 0, 0),))])
 def test_missing_charges(tmp_path, good, settings):
-    fails(engine_for(tmp_path, f"cp {good}/* ."), errors.EngineError, settings=settings, match="charges.bin")
+    match = "left no charges.bin"
+    fails(engine_for(tmp_path, f"cp {good}/* ."), errors.UnreadableOutput, settings=settings, match=match)
+
+
+@pytest.mark.parametrize(
+    ("left", "match"),
+    [
+        (":", "older than the run"),
+        ("echo 2 > charges.bin; touch -t 202001010000 charges.bin", "older than the run"),
+        (": > charges.bin", "empty charges.bin"),
+        ("rm charges.bin", "left no charges.bin"),
+        ("rm charges.bin; mkdir charges.bin", "is no file"),
+    ],
+)
+@pytest.mark.parametrize("bands", [False, True])
+def test_charges_that_are_not_of_this_run(tmp_path, good, left, match, bands):
+    # The first structure writes its charges; the second, which begins from them, leaves them as they are.
+    body = f"""cp {good}/* .
+    case $PWD in */bands) exit 0;; esac
+    if [ -e charges.bin ]; then {left}; else echo 1 > charges.bin; fi"""
+    settings = Settings(reuse_charges=True, band_points=((0, 0, 0),) if bands else None)
+    first, second = engine_for(tmp_path, body).compute(MODEL, [crystal(), crystal()], settings)
+    assert isinstance(first, Result), first
+    assert type(second) is errors.UnreadableOutput, second
+    assert match in str(second)
 
 
 def test_too_large_results_are_not_read(tmp_path, monkeypatch, good):
