@@ -90,6 +90,12 @@ class DftbCalculator(Calculator):
         super().__init__()  # type: ignore[no-untyped-call]
         if {"forces", "stress", "eigenvalues"} & set(settings):
             raise ParameterError("forces, stress and eigenvalues are decided by what is asked of the calculator")
+        if settings.get("reuse_charges"):
+            raise ParameterError(
+                "reuse_charges works between the structures of one call of an engine; the calculator makes a call for "
+                "each structure: call Engine.compute with all of them",
+                name="reuse_charges",
+            )
         if len(kpts) != 3:
             raise ParameterError(f"kpts is {kpts}; it must be three positive whole numbers")
         try:
@@ -108,6 +114,11 @@ class DftbCalculator(Calculator):
         self.engine = make_engine(engine)
         self.result: Result | None = None
 
+    def reset(self) -> None:
+        """Forget all results; called by ASE where the structure has changed."""
+        self.result = None
+        super().reset()  # type: ignore[no-untyped-call]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -115,6 +126,7 @@ class DftbCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute ``properties`` (and whatever comes with them) of ``atoms``; called by ASE."""
+        self.result = None  # so that nothing of the structure before outlives a calculation that fails
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         atoms = self.atoms
         if atoms is None:

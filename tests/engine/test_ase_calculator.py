@@ -84,6 +84,32 @@ def test_cell_and_positions_relax(tables):
     assert np.abs(atoms.get_stress()).max() < 0.01
 
 
+def test_nothing_of_the_structure_before_outlives_one_that_fails():
+    atoms = crystal()
+    atoms.calc = DftbCalculator(MODEL)
+    atoms.get_potential_energy()
+    level = atoms.calc.get_fermi_level()
+    atoms.positions[1] = atoms.positions[0] + [0, 0, 0.1]
+    with pytest.raises(StructureError):
+        atoms.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError, match="nothing has been calculated"):
+        atoms.calc.get_fermi_level()
+    atoms.positions = crystal().positions
+    atoms.get_potential_energy()
+    assert atoms.calc.get_fermi_level() == level
+    atoms.calc.reset()
+    assert atoms.calc.result is None
+    with pytest.raises(PropertyNotImplementedError, match="nothing has been calculated"):
+        atoms.calc.dos()
+
+
+def test_reuse_of_charges_is_refused():
+    with pytest.raises(ParameterError, match="reuse_charges works between the structures of one call") as caught:
+        DftbCalculator(MODEL, reuse_charges=True)
+    assert caught.value.name == "reuse_charges"
+    DftbCalculator(MODEL, reuse_charges=False)
+
+
 def test_molecule_relaxes_with_the_embedded_engine():
     atoms = Atoms("SiO", [[0, 0, 0], [0, 0, 1.75]])
     atoms.calc = DftbCalculator(MODEL)
