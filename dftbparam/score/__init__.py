@@ -1,5 +1,6 @@
-"""Scores: fits of computed E(V) curves, the soundness verdict, the report card."""
+"""Scores: the soundness verdict, bands, the report card."""
 
+from dftbparam.score.bands import BandScore, BandTarget, band_gap, compare_bands
 from dftbparam.score.card import (
     METRICS,
     Comparison,
@@ -15,14 +16,18 @@ from dftbparam.score.soundness import DeeperWell, Soundness, soundness
 
 __all__ = [
     "METRICS",
+    "BandScore",
+    "BandTarget",
     "Comparison",
     "CrystalScore",
     "DeeperWell",
     "ReportCard",
     "Soundness",
     "Summary",
+    "band_gap",
     "build_card",
     "compare",
+    "compare_bands",
     "delta_gauge",
     "soundness",
     "summary",
