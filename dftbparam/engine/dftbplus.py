@@ -277,7 +277,8 @@ class DftbPlusEngine:
                 spent = time.monotonic() - begin
                 tag = self._execute(below, text(read_charges=settings.scc, bands=True), spent)
             result = replace(result, bands=_bands(tag, settings, periodic=any(atoms.pbc)))
-        if settings.scc and settings.reuse_charges:
+        # Where only one iteration is allowed, DFTB+ leaves no charges, although they may be converged.
+        if settings.scc and settings.reuse_charges and settings.max_scc_iterations > 1:
             check_fresh(charges, folder / "dftb_in.hsd")
             memory.key, memory.charges = key, charges.read_bytes()
         return result

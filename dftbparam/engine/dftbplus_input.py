@@ -91,6 +91,12 @@ def refuse(settings: Settings) -> None:
             "one of them, D4, or the embedded engine would be right",
             name="dispersion",
         )
+    if settings.scc and settings.band_points is not None and settings.max_scc_iterations == 1:
+        raise ParameterError(
+            "max_scc_iterations = 1 with band_points: DFTB+ leaves charges for the bands only where 2 or more are "
+            "allowed",
+            name="max_scc_iterations",
+        )
 
 
 def input_text(

@@ -315,6 +315,18 @@ def test_charges_are_reused_only_where_they_fit(engine):
     assert [r.scc_iterations for r in found] == [r.scc_iterations for r in alone]
 
 
+def test_one_iteration_leaves_no_charges(engine):
+    """Enough for silicon, whose atoms are neutral; but DFTB+ then writes no charges.bin."""
+    silicon = bulk("Si", "diamond", a=5.43)
+    once = replace(FULL, kpts=(2, 2, 2), max_scc_iterations=1)
+    reused = run(engine, "pbc/pbc-0-3", [silicon] * 2, replace(once, reuse_charges=True))
+    assert [r.scc_iterations for r in reused] == [1, 1]
+    with pytest.raises(errors.ParameterError, match="max_scc_iterations = 1 with band_points") as caught:
+        engine.compute(tables("pbc/pbc-0-3"), [silicon], replace(once, band_points=((0, 0, 0),)))
+    assert caught.value.name == "max_scc_iterations"
+    assert run(engine, "pbc/pbc-0-3", [silicon], replace(once, max_scc_iterations=2, band_points=((0, 0, 0),)))
+
+
 def test_d4_in_a_crystal_is_refused_by_name(engine):
     found = engine.compute(tables("3ob/3ob-3-1"), [boxed(water())], replace(FULL, dispersion=D4))[0]
     assert isinstance(found, errors.ParameterError)
