@@ -1,6 +1,14 @@
 """Reference data: records, data sets, prototype crystals, equation of state."""
 
-from dftbparam.reference.dataset import DEFAULT_DATASET, list_datasets, load_dataset, load_frames, reference_root
+from dftbparam.reference.dataset import (
+    DEFAULT_DATASET,
+    dataset_folder,
+    list_datasets,
+    load_dataset,
+    load_frames,
+    load_points,
+    reference_root,
+)
 from dftbparam.reference.eos import birch_murnaghan, birch_murnaghan_derivatives
 from dftbparam.reference.eos_fit import EosFit, EosFits, EosFitter, fit_birch_murnaghan, locate_minimum
 from dftbparam.reference.prototypes import (
@@ -18,6 +26,7 @@ from dftbparam.reference.records import (
     BandReference,
     CrystalReference,
     Dataset,
+    PointsReference,
     VolumeRange,
     e_of_v,
 )
@@ -33,18 +42,21 @@ __all__ = [
     "EosFit",
     "EosFits",
     "EosFitter",
+    "PointsReference",
     "Prototype",
     "VolumeRange",
     "binary_prototypes",
     "birch_murnaghan",
     "birch_murnaghan_derivatives",
     "build",
+    "dataset_folder",
     "e_of_v",
     "elemental_prototypes",
     "fit_birch_murnaghan",
     "list_datasets",
     "load_dataset",
     "load_frames",
+    "load_points",
     "locate_minimum",
     "mesh",
     "prototype",

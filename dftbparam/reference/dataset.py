@@ -1,7 +1,7 @@
 """Reads reference data sets: a folder with ``dataset.toml`` and ``data.csv`` (layout: ``references/README.md``).
 
-Optional files: band structures in ``bands.jsonl``, isolated atoms in ``atoms.csv``, structures with forces in
-``frames.extxyz``.
+Optional files: the points behind E(V) curves in ``points.csv``, band structures in ``bands.jsonl``, isolated atoms in
+``atoms.csv``, structures with forces in ``frames.extxyz``; a folder that has these may do without ``data.csv``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -20,7 +22,7 @@ from pydantic import ValidationError
 from dftbparam.elements import all_symbols, element
 from dftbparam.errors import FileFormatError, InputError, ReferenceDataError
 from dftbparam.reference.prototypes import prototype
-from dftbparam.reference.records import AtomReference, BandReference, CrystalReference, Dataset
+from dftbparam.reference.records import AtomReference, BandReference, CrystalReference, Dataset, PointsReference
 from dftbparam.units import BOHR
 
 if TYPE_CHECKING:
@@ -40,9 +42,13 @@ PLAUSIBLE: Final = (0.5, 4.0)
 _NUMBERS: Final = ("volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread", "n_codes")
 _COLUMNS: Final = ("symbol", "prototype", *_NUMBERS)
 _OPTIONAL: Final = ("partner",)
+DESCRIPTION_FILE: Final = "dataset.toml"
+CRYSTALS_FILE: Final = "data.csv"
+POINTS_FILE: Final = "points.csv"
 BANDS_FILE: Final = "bands.jsonl"
 ATOMS_FILE: Final = "atoms.csv"
 FRAMES_FILE: Final = "frames.extxyz"
+POINTS_COLUMNS: Final = ("symbol", "partner", "prototype", "volume", "energy", "energy_free")
 
 
 def reference_root() -> Path:
@@ -78,17 +84,24 @@ def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:
     FileFormatError
         A malformed file; says file and line, the offending value and what would be right.
     """
-    folder = _folder(name_or_dir)
-    for name in ("dataset.toml", "data.csv"):
-        if not (folder / name).is_file():
+    folder = dataset_folder(name_or_dir)
+    framed = (folder / FRAMES_FILE).is_file()
+    for name in (DESCRIPTION_FILE, CRYSTALS_FILE):
+        if not (folder / name).is_file() and not (name == CRYSTALS_FILE and framed):
             raise ReferenceDataError(
-                f"{folder} has no {name}: a data set folder holds dataset.toml and data.csv", path=str(folder / name)
+                f"{folder} has no {name}: a data set folder holds dataset.toml and data.csv (or {FRAMES_FILE} alone)",
+                path=str(folder / name),
             )
-    description = _description(folder / "dataset.toml")
-    content = (folder / "data.csv").read_bytes()
-    digest = hashlib.sha256(content)
-    more: dict[str, Any] = {"crystals": _crystals(content, str(folder / "data.csv"))}
-    for name, field, read in ((BANDS_FILE, "bands", _bands), (ATOMS_FILE, "atoms", _atoms)):
+    description = _description(folder / DESCRIPTION_FILE)
+    digest = hashlib.sha256()
+    more: dict[str, Any] = {"crystals": ()}
+    readers = (
+        (CRYSTALS_FILE, "crystals", partial(_crystals, empty=framed)),
+        (BANDS_FILE, "bands", _bands),
+        (ATOMS_FILE, "atoms", _atoms),
+        (FRAMES_FILE, "frames", _count_frames),
+    )
+    for name, field, read in readers:
         if (folder / name).is_file():
             content = (folder / name).read_bytes()
             digest.update(content)
@@ -96,7 +109,67 @@ def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:
     try:
         return Dataset.model_validate({**description, "checksum": digest.hexdigest(), **more})
     except ValidationError as error:
-        raise FileFormatError(_first(error), path=str(folder / "dataset.toml")) from None
+        raise FileFormatError(_first(error), path=str(folder / DESCRIPTION_FILE)) from None
+
+
+def load_points(name_or_dir: str | Path) -> tuple[PointsReference, ...]:
+    """Read the E(V) points behind the rows of a data set: ``points.csv``.
+
+    Returns
+    -------
+    One record a crystal; empty where the set has no such file.
+
+    Raises
+    ------
+    ReferenceDataError
+        Neither a known name nor a folder.
+    FileFormatError
+        A malformed file; says file and line, the offending value and what would be right.
+    """
+    path = dataset_folder(name_or_dir) / POINTS_FILE
+    if not path.is_file():
+        return ()
+    crystals: dict[tuple[str, str, str | None], list[tuple[float, float, float | None]]] = {}
+    header: list[str] | None = None
+    for number, fields in _rows(_text(path.read_bytes(), str(path))):
+        if header is None:
+            header = fields
+            missing = [name for name in POINTS_COLUMNS[:-1] if name not in fields]
+            if missing or len(set(fields)) != len(fields) or not set(fields) <= set(POINTS_COLUMNS):
+                raise FileFormatError(
+                    f"columns {','.join(fields)}; right would be {','.join(POINTS_COLUMNS)}",
+                    path=str(path),
+                    line=number,
+                )
+            continue
+        if len(fields) != len(header):
+            raise FileFormatError(f"{len(fields)} values for {len(header)} columns", path=str(path), line=number)
+        row = dict(zip(header, fields, strict=True))
+        try:
+            free = float(row["energy_free"]) if row.get("energy_free") else None
+            point = (float(row["volume"]), float(row["energy"]), free)
+        except ValueError as error:
+            raise FileFormatError(f"{error} in {','.join(fields)}", path=str(path), line=number) from None
+        crystals.setdefault((row["symbol"], row["prototype"], row["partner"] or None), []).append(point)
+    found = []
+    for (symbol, name, partner), points in crystals.items():
+        points.sort(key=lambda point: point[:2])
+        volumes, energies, free_energies = zip(*points, strict=True)
+        try:
+            found.append(
+                PointsReference(
+                    symbol=symbol,
+                    prototype=name,
+                    partner=partner,
+                    volumes=volumes,
+                    energies=energies,
+                    energies_free=free_energies if any(value is not None for value in free_energies) else (),
+                )
+            )
+        except ValidationError as error:
+            label = f"{symbol}{f'-{partner}' if partner else ''} {name}"
+            raise FileFormatError(f"{label}: {_first(error)}", path=str(path)) from None
+    return tuple(found)
 
 
 def load_frames(name_or_dir: str | Path) -> list[Atoms]:
@@ -113,7 +186,7 @@ def load_frames(name_or_dir: str | Path) -> list[Atoms]:
     FileFormatError
         Not an extended xyz file.
     """
-    path = _folder(name_or_dir) / FRAMES_FILE
+    path = dataset_folder(name_or_dir) / FRAMES_FILE
     if not path.is_file():
         return []
     from ase.io import read
@@ -125,7 +198,8 @@ def load_frames(name_or_dir: str | Path) -> list[Atoms]:
     return frames
 
 
-def _folder(name_or_dir: str | Path) -> Path:
+def dataset_folder(name_or_dir: str | Path) -> Path:
+    """Folder of a data set that comes with the package, or the user's own; `ReferenceDataError` if neither."""
     if isinstance(name_or_dir, str) and name_or_dir in list_datasets():
         return reference_root() / name_or_dir
     path = Path(name_or_dir)
@@ -154,7 +228,7 @@ def _description(path: Path) -> dict[str, Any]:
         raise FileFormatError(
             f"format = {version!r}; this version reads format = 1 to {FORMAT_VERSION}", path=str(path)
         )
-    for reserved in ("checksum", "crystals", "bands", "atoms"):
+    for reserved in ("checksum", "crystals", "bands", "atoms", "frames"):
         if reserved in table:
             raise FileFormatError(f"{reserved!r} is read from the data files and must not be given", path=str(path))
     return table
@@ -183,19 +257,41 @@ def _bands(content: bytes, path: str) -> tuple[BandReference, ...]:
     return tuple(bands)
 
 
+def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line number and values of a table's lines; comments and blank lines are left out."""
+    for number, raw in enumerate(text.splitlines(), start=1):
+        if raw.strip() and not raw.lstrip().startswith("#"):
+            yield number, [field.strip() for field in next(csv.reader([raw]))]
+
+
+def _count_frames(content: bytes, path: str) -> int:
+    """Count the structures of an extended xyz file by its lines alone, which needs no ASE and little time."""
+    lines = content.splitlines()
+    count = position = 0
+    while position < len(lines):
+        if not lines[position].strip() and not any(line.strip() for line in lines[position:]):
+            break
+        try:
+            atoms = int(lines[position])
+        except ValueError:
+            atoms = -1
+        if atoms < 0 or position + 2 + atoms > len(lines):
+            shown = lines[position][:40].decode(errors="replace")
+            wrong = "is no number of atoms" if atoms < 0 else f"is more than the {len(lines)} lines of the file hold"
+            raise FileFormatError(f"not an extended xyz file: {shown!r} {wrong}", path=path, line=position + 1)
+        position += 2 + atoms
+        count += 1
+    return count
+
+
 def _atoms(content: bytes, path: str) -> tuple[AtomReference, ...]:
     """Read isolated atoms: a table with the columns of `AtomReference`."""
-    lines = [
-        (number, raw)
-        for number, raw in enumerate(_text(content, path).splitlines(), start=1)
-        if raw.strip() and not raw.lstrip().startswith("#")
-    ]
     atoms: list[AtomReference] = []
-    if not lines:
-        return ()
-    header = next(csv.reader([lines[0][1]]))
-    for number, raw in lines[1:]:
-        fields = next(csv.reader([raw]))
+    header: list[str] | None = None
+    for number, fields in _rows(_text(content, path)):
+        if header is None:
+            header = fields
+            continue
         if len(fields) != len(header):
             raise FileFormatError(f"{len(fields)} values for {len(header)} columns", path=path, line=number)
         try:
@@ -205,15 +301,12 @@ def _atoms(content: bytes, path: str) -> tuple[AtomReference, ...]:
     return tuple(atoms)
 
 
-def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
-    text = _text(content, path)
+def _crystals(content: bytes, path: str, *, empty: bool = False) -> tuple[CrystalReference, ...]:
+    """Read the crystals; none are fine where ``empty``."""
     header: list[str] | None = None
     seen: dict[tuple[str, str], int] = {}
     crystals = []
-    for number, raw in enumerate(text.splitlines(), start=1):
-        if not raw.strip() or raw.lstrip().startswith("#"):
-            continue
-        fields = [field.strip() for field in next(csv.reader([raw]))]
+    for number, fields in _rows(_text(content, path)):
         if header is None:
             header = _header(fields, path, number)
             continue
@@ -225,7 +318,7 @@ def _crystals(content: bytes, path: str) -> tuple[CrystalReference, ...]:
             )
         seen[key] = number
         crystals.append(crystal)
-    if not crystals:
+    if not crystals and not empty:
         raise FileFormatError("no data: a header line and at least one crystal are needed", path=path)
     return tuple(crystals)
 

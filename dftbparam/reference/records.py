@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dftbparam.errors import InputError, ReferenceDataError
 from dftbparam.reference.eos import birch_murnaghan
@@ -167,6 +167,32 @@ class BandReference(_Crystal):
         return max(0.0, float(self.array[:, filled].min() - self.array[:, filled - 1].max()))
 
 
+class PointsReference(_Crystal):
+    """The computed E(V) points of one crystal, in ascending volume.
+
+    Attributes
+    ----------
+    volumes
+        (n,), Angstrom^3/atom, as `CrystalReference.volume`.
+    energies
+        (n,), eV/atom, with the zero of the data set.
+    energies_free
+        (n,), eV/atom, Mermin free energies (with the electronic entropy); None where they were not stated.
+    """
+
+    volumes: tuple[float, ...] = Field(min_length=1)
+    energies: tuple[float, ...]
+    energies_free: tuple[float | None, ...] = ()
+
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        if len(self.energies) != len(self.volumes) or len(self.energies_free) not in (0, len(self.volumes)):
+            raise ValueError("as many energies as volumes are needed")
+        if not all(a <= b for a, b in zip(self.volumes, self.volumes[1:], strict=False)) or self.volumes[0] <= 0.0:
+            raise ValueError("volumes must be positive and ascend")
+        return self
+
+
 class AtomReference(_Record):
     """An isolated atom; the energy, eV, has the zero of the data set's crystals."""
 
@@ -198,6 +224,13 @@ class Units(_Record):
     energy: Literal["eV/atom"]
 
 
+class DataFile(_Record):
+    """What dataset.toml says about a data file: its SHA-256, and how many rows, bands or frames it holds."""
+
+    sha256: str
+    rows: int = Field(ge=0)
+
+
 class Dataset(_Record):
     """A named set of crystals with its provenance.
 
@@ -210,6 +243,10 @@ class Dataset(_Record):
         isolated atoms, as ``energy_zero`` says). Needed wherever energies of different elements meet.
     bands, atoms
         From the optional files ``bands.jsonl`` and ``atoms.csv``.
+    frames
+        Structures in the optional file ``frames.extxyz``; `load_frames` reads them. A set without crystals has some.
+    files
+        Checksums of the data files as their makers stated them; ``references check`` compares.
     checksum
         SHA-256 of the data files, so that a result can name the very numbers it was made from.
     """
@@ -231,13 +268,14 @@ class Dataset(_Record):
     offsets: Mapping[str, float] = Field(default_factory=dict)
     bands: tuple[BandReference, ...] = ()
     atoms: tuple[AtomReference, ...] = ()
+    frames: int = Field(default=0, ge=0)
+    files: Mapping[str, DataFile] = Field(default_factory=dict)
 
-    @field_validator("crystals")
-    @classmethod
-    def _some(cls, crystals: tuple[CrystalReference, ...]) -> tuple[CrystalReference, ...]:
-        if not crystals:
-            raise ValueError("at least one crystal is needed")
-        return crystals
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.crystals and not self.frames:
+            raise ValueError("at least one crystal, or structures with energies in frames.extxyz, are needed")
+        return self
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -252,6 +290,19 @@ class Dataset(_Record):
     def binaries_of(self, symbol: str) -> tuple[CrystalReference, ...]:
         """Binary crystals that hold the element; empty where there are none."""
         return tuple(c for c in self.crystals if c.partner is not None and symbol in c.symbols)
+
+    def crystals_named(self, compound: str) -> tuple[CrystalReference, ...]:
+        """Crystals of an element, ``Si``, or a binary, ``Mg-O`` (in either order); `ReferenceDataError` if none."""
+        names = (compound, "-".join(reversed(compound.split("-"))))
+        found = tuple(c for c in self.crystals if c.compound in names)
+        if not found:
+            known = " ".join((*self.symbols, *self.compounds)) or "none"
+            raise ReferenceDataError(
+                f"reference set {self.name!r} has no crystal of {compound!r}; it has: {known}",
+                symbol=compound,
+                dataset=self.name,
+            )
+        return found
 
     def bands_of(self, symbol: str, partner: str | None = None) -> tuple[BandReference, ...]:
         """Band structures of an element, or of a binary; empty where there are none."""
