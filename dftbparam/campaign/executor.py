@@ -65,7 +65,7 @@ class Executor(Protocol):
         """Bring the evaluation and its context (both picklable) to the workers."""
         ...
 
-    def submit(self, index: int, parameters: dict[str, float]) -> None:
+    def submit(self, index: int, parameters: dict[str, Any]) -> None:
         """Queue one evaluation."""
         ...
 
@@ -102,7 +102,7 @@ class SerialExecutor(_Closing):
     workers = 1
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[int, dict[str, float]]] = deque()
+        self._queue: deque[tuple[int, dict[str, Any]]] = deque()
         self._evaluate: Evaluate | None = None
         self._context: Any = None
 
@@ -110,7 +110,7 @@ class SerialExecutor(_Closing):
         """See `Executor`."""
         self._evaluate, self._context = evaluate, context
 
-    def submit(self, index: int, parameters: dict[str, float]) -> None:
+    def submit(self, index: int, parameters: dict[str, Any]) -> None:
         """See `Executor`."""
         self._queue.append((index, parameters))
 
@@ -162,7 +162,7 @@ class DaskExecutor(_Closing):
         self._plugin = ""
         self._futures: dict[int, Any] = {}
         self._active: set[int] = set()
-        self._backlog: deque[tuple[int, dict[str, float]]] = deque()
+        self._backlog: deque[tuple[int, dict[str, Any]]] = deque()
         self._lock = threading.RLock()
         self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
 
@@ -189,7 +189,7 @@ class DaskExecutor(_Closing):
                 evaluation=str(evaluate),
             ) from error
 
-    def submit(self, index: int, parameters: dict[str, float]) -> None:
+    def submit(self, index: int, parameters: dict[str, Any]) -> None:
         """See `Executor`."""
         with self._lock:
             self._backlog.append((index, parameters))

@@ -51,7 +51,7 @@ class TrialResult:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-Evaluate = Callable[[dict[str, float], Any], TrialResult]
+Evaluate = Callable[[dict[str, Any], Any], TrialResult]
 """``evaluate(parameters, context)``: parameters by name in the units of the search space. Must be importable by name
 and deterministic."""
 
@@ -77,7 +77,7 @@ def error_record(kind: str, message: str, **data: Any) -> dict[str, Any]:
     return {"type": kind, "message": message, "data": data}
 
 
-def run_one(evaluate: Evaluate, parameters: dict[str, float], context: Any) -> Outcome:
+def run_one(evaluate: Evaluate, parameters: dict[str, Any], context: Any) -> Outcome:
     """Evaluate one point and say how it ended, by the table of this module. Never raises an `Exception`."""
     started, clock = datetime.now(UTC), time.perf_counter()
     result: TrialResult | None = None

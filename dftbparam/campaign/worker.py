@@ -31,7 +31,7 @@ class EvaluationPlugin(WorkerPlugin):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run_trial(plugin_name: str, parameters: dict[str, float]) -> Outcome:
+def run_trial(plugin_name: str, parameters: dict[str, Any]) -> Outcome:
     """Evaluate one point with the evaluation that the plugin brought."""
     plugin = get_worker().plugins[plugin_name]
     assert isinstance(plugin, EvaluationPlugin)

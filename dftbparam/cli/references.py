@@ -7,12 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from dftbparam.cli import references_compute
 from dftbparam.cli.options import ReferencesOption, check_symbol
 from dftbparam.cli.output import Column, JsonOption, note, present
 from dftbparam.errors import ParameterError
 from dftbparam.units import GPA_PER_EV_PER_A3
 
-app = typer.Typer(help="Reference data: list, show, plot.", no_args_is_help=True)
+app = typer.Typer(help="Reference data: list, show, plot, compute.", no_args_is_help=True)
+app.command("compute")(references_compute.compute)
+app.command("prototypes")(references_compute.prototypes)
 
 
 @app.command("list")
