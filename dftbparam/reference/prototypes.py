@@ -15,6 +15,7 @@ Coordinates of the crystals: Strukturbericht; inner parameters as stated beside 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -359,11 +360,13 @@ def ground_state(symbol: str) -> Prototype | None:
         return None
     atoms = dcdft[symbol]
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    found = spglib.get_symmetry_dataset(cell, symprec=1e-3)
-    if found is None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib's, about its own error handling
+        found = spglib.get_symmetry_dataset(cell, symprec=1e-3)
+        primitive: Any = spglib.standardize_cell(cell, to_primitive=True, symprec=1e-3)
+    if found is None or primitive is None:
         return None
     listed = {p.spacegroup_number: len(p.positions) for p in _elemental()[:4]}
-    primitive: Any = spglib.standardize_cell(cell, to_primitive=True, symprec=1e-3)
     if listed.get(int(found.number)) == len(primitive[2]):
         return None
     scale = cbrt(float(abs(np.linalg.det(primitive[0]))))

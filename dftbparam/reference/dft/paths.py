@@ -5,6 +5,7 @@ Y. Hinuma, G. Pizzi, Y. Kumagai, F. Oba, I. Tanaka, Comput. Mater. Sci. 128, 140
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,7 +37,9 @@ def band_path(atoms: Any, points: int = POINTS) -> BandPath:
     import seekpath
 
     cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    whole = seekpath.get_path_orig_cell(cell, symprec=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # spglib's, about its own error handling
+        whole = seekpath.get_path_orig_cell(cell, symprec=1e-4)
     # Cartesian lengths in 1/Angstrom of the segments, in the cell given.
     reciprocal = 2.0 * np.pi * np.linalg.inv(atoms.cell.array).T
     where = {name: np.array(x) for name, x in whole["point_coords"].items()}

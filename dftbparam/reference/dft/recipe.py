@@ -59,9 +59,7 @@ class Recipe(BaseModel):
     def _address(cls, code: str) -> str:
         module, _, name = code.partition(":")
         if code != GPAW and not (module and name.isidentifier()):
-            raise ValueError(
-                f"code {code!r} is neither 'gpaw' nor the address of an ASE calculator, package.module:Name"
-            )
+            raise ValueError(f"{code!r} is neither 'gpaw' nor an ASE calculator's package.module:Name")
         return code
 
 
@@ -89,4 +87,6 @@ def recipe_for(symbols: Sequence[str], **changes: Any) -> Recipe:
     except ValueError as error:
         detail = error.errors()[0] if hasattr(error, "errors") else {"msg": str(error), "loc": ()}
         place = ".".join(str(part) for part in detail["loc"])
-        raise ParameterError(f"recipe {place}: {detail['msg']} (given: {changes.get(place)!r})") from None
+        raise ParameterError(
+            f"recipe {place}: {detail['msg'].removeprefix('Value error, ')} (given: {changes.get(place)!r})"
+        ) from None
