@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dftbparam.errors import ParameterError
 
@@ -84,8 +84,8 @@ def recipe_for(symbols: Sequence[str], **changes: Any) -> Recipe:
     values = {"cutoff": cutoff, "kpoint_density": table["kpoint_density"], "smearing": table["smearing"]}
     try:
         return Recipe.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})
-    except ValueError as error:
-        detail = error.errors()[0] if hasattr(error, "errors") else {"msg": str(error), "loc": ()}
+    except ValidationError as error:
+        detail = error.errors()[0]
         place = ".".join(str(part) for part in detail["loc"])
         raise ParameterError(
             f"recipe {place}: {detail['msg'].removeprefix('Value error, ')} (given: {changes.get(place)!r})"
