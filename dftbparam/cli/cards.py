@@ -21,6 +21,74 @@ SUMMARY: Final = (
 )
 """Rows of the summary: attribute of the card, text, number format."""
 
+SECTION_SUMMARY: Final = (
+    ("mean_band_error", "bands within 5 eV of the Fermi level, eV", ".3f"),
+    ("mean_abs_gap_error", "mean |Δgap|, eV", ".3f"),
+    ("mean_abs_formation_error", "mean |ΔE| of formation, eV/atom", ".4f"),
+    ("forces.rms", "forces, rms error, eV/Å", ".3f"),
+    ("stress.rms_GPa", "stress, rms error, GPa", ".3f"),
+)
+"""Further rows, shown where a card has the number."""
+
+SECTION_COLUMNS: Final = {
+    "bands": (
+        Column("crystal", "bands of", left=True),
+        Column("set", "set", left=True),
+        Column("rms_near", "rms within 5 eV, eV", ".3f"),
+        Column("max_abs_near", "largest, eV", ".3f"),
+        Column("rms", "weighted rms of all, eV", ".3f"),
+        Column("shift", "shift, eV", "+.3f"),
+        Column("n_bands", "bands"),
+        Column("n_missing", "lacking"),
+        Column("n_skipped", "deep, skipped"),
+    ),
+    "gaps": (
+        Column("crystal", "gap of", left=True),
+        Column("set", "set", left=True),
+        Column("reference_gap", "DFT, eV", ".3f"),
+        Column("gap", "DFTB, eV", ".3f"),
+        Column("error", "error, eV", "+.3f"),
+    ),
+    "formation": (
+        Column("crystal", "formation of", left=True),
+        Column("set", "set", left=True),
+        Column("reference_formation_energy", "DFT, eV/atom", "+.3f"),
+        Column("formation_energy", "DFTB, eV/atom", "+.3f"),
+        Column("error", "error, eV/atom", "+.3f"),
+    ),
+    "forces": (
+        Column("crystal", "", left=True),
+        Column("set", "set", left=True),
+        Column("rms", "rms error, eV/Å", ".3f"),
+        Column("max_abs", "largest, eV/Å", ".3f"),
+        Column("reference_rms", "rms of DFT, eV/Å", ".3f"),
+        Column("correlation", "correlation", ".3f"),
+        Column("n_frames", "structures"),
+        Column("n_failed", "failed"),
+    ),
+    "stress": (
+        Column("crystal", "", left=True),
+        Column("set", "set", left=True),
+        Column("rms_GPa", "rms error, GPa", ".3f"),
+        Column("rms", "eV/Å³", ".4f"),
+        Column("deviatoric_rms", "without trace, eV/Å³", ".4f"),
+        Column("mean_pressure_error", "mean ΔP, eV/Å³", "+.4f"),
+        Column("reference_rms", "rms of DFT, eV/Å³", ".4f"),
+        Column("correlation", "correlation", ".3f"),
+        Column("n_frames", "structures"),
+        Column("n_failed", "failed"),
+    ),
+    "missing": (
+        Column("crystal", "not scored", left=True),
+        Column("set", "set", left=True),
+        Column("why", "why", left=True),
+    ),
+}
+"""Columns of the tables of a card's sections, with their units."""
+
+DISTANCE_COLUMN: Final = Column("dD", "Δd, %", "+.2f")
+"""Error of the nearest-neighbour distance: shown where there is a dimer, a chain or a layer."""
+
 CRYSTAL_COLUMNS: Final = (
     Column("symbol", "", left=True),
     Column("prototype", "crystal", left=True),
@@ -33,6 +101,32 @@ CRYSTAL_COLUMNS: Final = (
     Column("phase_energy_error", "its error, eV", "+.3f"),
     Column("status", "status", left=True),
 )
+
+
+def crystal_columns(cards: Mapping[str, ReportCard]) -> list[Column]:
+    """Columns of a card's crystals; with the distance where one of them is no crystal but a dimer, chain or layer."""
+    low = any(crystal.dimensions < 3 for card in cards.values() for crystal in card.crystals)
+    columns = []
+    for column in CRYSTAL_COLUMNS:
+        columns.append(column)
+        if column.key == "dV" and low:
+            columns.append(DISTANCE_COLUMN)
+    return columns
+
+
+def section_rows(cards: Mapping[str, ReportCard], section: str) -> list[dict[str, Any]]:
+    """One row per crystal and set of one of `SECTION_COLUMNS`, or per set of forces and stress; empty without any."""
+    rows: list[dict[str, Any]] = []
+    for name, card in cards.items():
+        found = getattr(card, section)
+        if isinstance(found, dict):
+            rows += [{"crystal": key, "set": name, "why": why} for key, why in found.items()]
+        elif isinstance(found, tuple):
+            rows += [{"set": name, **one.model_dump()} for one in found]
+        elif found is not None:
+            rows.append({"crystal": section, "set": name, **found.model_dump()})
+    order = list(dict.fromkeys(row["crystal"] for row in rows))
+    return sorted(rows, key=lambda row: order.index(row["crystal"]))
 
 
 def crystal_rows(cards: Mapping[str, ReportCard]) -> list[dict[str, Any]]:
@@ -55,7 +149,13 @@ def summary_rows(cards: Mapping[str, ReportCard]) -> list[dict[str, Any]]:
     """One row per number of the summary, one column per set; values are text already."""
     from dftbparam.cli.output import cell
 
-    return [
+    rows = [
         {"what": text, **{name: cell(getattr(card, key), form) for name, card in cards.items()}}
         for key, text, form in SUMMARY
+        if any(card.crystals for card in cards.values())
     ]
+    for key, text, form in SECTION_SUMMARY:
+        values = {name: card.figure(key) for name, card in cards.items()}
+        if any(value is not None for value in values.values()):
+            rows.append({"what": text, **{name: cell(value, form) for name, value in values.items()}})
+    return rows

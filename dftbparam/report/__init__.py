@@ -5,6 +5,7 @@ global state, no window. `render` turns a figure into the bytes of a file.
 """
 
 from dftbparam.report.atoms import RadialCurve, atom_curves, plot_atom
+from dftbparam.report.bands import path_labels, path_lengths, plot_bands
 from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, card_curves, plot_crystals, plot_energy_volume, plot_references
 from dftbparam.report.style import FORMATS, render
@@ -16,7 +17,10 @@ __all__ = [
     "RadialCurve",
     "atom_curves",
     "card_curves",
+    "path_labels",
+    "path_lengths",
     "plot_atom",
+    "plot_bands",
     "plot_convergence",
     "plot_crystals",
     "plot_energy_volume",

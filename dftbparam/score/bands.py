@@ -100,6 +100,20 @@ class BandScore(BaseModel):
     n_skipped: int
 
 
+class GapScore(BaseModel):
+    """Fundamental gap along the path of one band structure, eV, 0 for a metal; ``error`` is ours minus the reference's.
+
+    A path through points of high symmetry may miss the ends of a gap; both sides then miss them alike.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    crystal: str
+    gap: float
+    reference_gap: float
+    error: float
+
+
 def band_gap(energies: ArrayLike, electrons: float) -> float | None:
     """Fundamental gap of bands (k, n), ascending, that hold ``electrons`` per cell; in the unit of ``energies``.
 
@@ -115,6 +129,19 @@ def band_gap(energies: ArrayLike, electrons: float) -> float | None:
     if filled >= levels.shape[1]:
         return None
     return max(0.0, float(levels[:, filled].min() - levels[:, filled - 1].max()))
+
+
+def band_edges(reference: BandReference) -> tuple[float, float]:
+    """Edges (low, high) of the occupied and of the empty states of a reference, eV on its scale: both 0 in a metal.
+
+    Where all bands listed are filled the empty ones begin at 0 or above; only the lower edge is known then.
+    """
+    gap = band_gap(reference.array, reference.electrons)
+    if gap is not None and gap <= 0.0:
+        return 0.0, 0.0
+    filled = round(reference.electrons / 2.0)
+    low = min(0.0, float(reference.array[:, filled - 1].max()))
+    return low, 0.0 if gap is None else max(0.0, float(reference.array[:, filled].min()))
 
 
 def skipped_bands(reference: BandReference, electrons: float) -> int:
@@ -161,12 +188,7 @@ class BandTarget:
         self.skipped = skipped_bands(reference, electrons)
         self.levels = reference.array[:, max(self.skipped, 0) :]
         self.gap = band_gap(reference.array, reference.electrons)
-        low = high = 0.0
-        if self.gap is None or self.gap > 0.0:
-            filled = round(reference.electrons / 2.0)
-            low = min(low, float(reference.array[:, filled - 1].max()))
-            if self.gap is not None:
-                high = max(high, float(reference.array[:, filled].min()))
+        low, high = band_edges(reference)
         distance = np.maximum(np.maximum(low - self.levels, self.levels - high), 0.0)
         self.near: NDArray[np.bool_] = distance <= NEAR
         self.weights: Array = np.exp(-0.5 * (distance / WIDTH) ** 2)

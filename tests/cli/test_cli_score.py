@@ -112,3 +112,64 @@ def test_a_dftbplus_command_needs_that_engine(run, built):
     result = run("score", built, "Si", "--engine", "dftb+", "--dftbplus", "no-such-dftb+")
     assert result.exit_code == 3
     assert "conda install -c conda-forge dftbplus" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def carbide(tmp_path_factory):
+    """A published set, and a data set that holds what it gives itself for Si, C and SiC, bands and forces included."""
+    from tests.campaign.support.own_references import published, silicon_carbide
+
+    folder, _ = silicon_carbide(tmp_path_factory.mktemp("carbide") / "own")
+    return published("matsci/matsci-0-3"), folder
+
+
+def test_all_targets_of_a_data_set(run, carbide):
+    skf, references = carbide
+    result = run("score", skf, "Si", "--references", references, "--json", "si.json", "--plot", "plots")
+    assert result.exit_code == 0, result.output
+    for text in ("Δd, %", "bands of", "rms within 5 eV, eV", "gap of", "rms error, eV/Å", "rms error, GPa", "chain"):
+        assert text in result.stdout
+    from pathlib import Path
+
+    card = json.loads(Path("si.json").read_text(encoding="utf-8"))["elements"]["Si"]["this set"]
+    assert card["mean_band_error"] == pytest.approx(0.0, abs=1e-6)
+    assert card["forces"]["n_frames"] == 3
+    assert sorted(path.name for path in Path("plots").iterdir()) == ["Si-bands-diamond.png", "Si-energy-volume.png"]
+
+
+def test_a_binary_and_chosen_targets(run, carbide):
+    skf, references = carbide
+    result = run("score", skf, "Si-C", "C", "--references", references, "--targets", "eos", "--json", "-")
+    cards = json.loads(result.stdout)["elements"]
+    assert result.exit_code == 1  # matsci's SiC collapses at 0.8 of its volume
+    assert [c["prototype"] for c in cards["Si-C"]["this set"]["crystals"]] == ["Si-C zincblende", "Si-C wurtzite"]
+    assert cards["Si-C"]["this set"]["formation"] == []
+    result = run("score", skf, "C-Si", "--references", references, "--targets", "formation, gaps")
+    assert "formation of" in result.stdout
+    assert "gap of" in result.stdout
+    assert "bands of" not in result.stdout
+
+
+def test_targets_without_crystals_say_nothing_of_soundness(run, carbide):
+    skf, references = carbide
+    result = run("score", skf, "Si-C", "--references", references, "--targets", "bands")
+    assert result.exit_code == 0, result.output
+    assert "bands of" in result.stdout
+    assert "sound" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("Si-C", "--targets", "eos"), "no binary 'Si-C'"),
+        (("Si", "--targets", "bands"), "has no bands of Si; it has: eos"),
+        (("Si", "--targets", "bandgap"), "unknown target 'bandgap'"),
+        (("Si", "--targets", ","), "name at least one"),
+        (("Si-C-O",), "neither an element, Si, nor a binary, Mg-O"),
+        (("Si-Sj",), "unknown element 'Sj'"),
+        (("Si", "--plot", "/dev/null/x"), "choose another one with --plot"),
+        (("Si", "--json", "/nowhere/x.json"), "cannot be written"),
+    ],
+)
+def test_bad_targets(refused, built, words, message):
+    assert message in refused("score", built, *words)
