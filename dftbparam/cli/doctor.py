@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -57,6 +57,7 @@ def checks() -> list[Check]:
         _attempt("parameter set ptbp", _ptbp, "reinstall dftbparam"),
         _cores(),
         _dispersion(),
+        *_dft(),
         *_dftbplus(),
     ]
 
@@ -162,6 +163,22 @@ def _ptbp() -> str:
 def _cores() -> Check:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return Check("processor cores", "ok", str(count))
+
+
+def _dft() -> list[Check]:
+    """What DFT references of one's own need."""
+    found = []
+    for name, advice in (
+        ("seekpath", "optional, for bands of references; pip install 'dftbparam[dft]'"),
+        ("pymatgen", "optional, for importers of references; pip install 'dftbparam[dft]'"),
+        ("gpaw", "optional, for references compute; docs/guide.md says how to install it"),
+    ):
+        # The version alone: importing GPAW takes seconds.
+        try:
+            found.append(Check(name, "ok", version(name)))
+        except PackageNotFoundError:
+            found.append(Check(name, "missing", "-", advice))
+    return found
 
 
 def _dispersion() -> Check:

@@ -74,3 +74,15 @@ def test_doctor_tells_what_dispersion_needs(run, monkeypatch, no_dftbplus):
     assert result.exit_code == 0, result.output
     assert row["state"] == "missing"
     assert "dftbparam[dispersion]" in row["advice"]
+
+
+def test_doctor_tells_how_to_get_a_dft_code(run, monkeypatch, no_dftbplus):
+    def absent(name):
+        raise doctor.PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", absent)
+    result = run("doctor", "--json", "-")
+    row = states(result)["gpaw"]
+    assert result.exit_code == 0, result.output
+    assert row["state"] == "missing"
+    assert "references compute" in row["advice"]
