@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from dftbparam.cli import references_compute
+from dftbparam.cli import references_compute, references_import
 from dftbparam.cli.options import ReferencesOption, check_symbol
 from dftbparam.cli.output import Column, JsonOption, note, present
 from dftbparam.errors import ParameterError
 from dftbparam.units import GPA_PER_EV_PER_A3
 
-app = typer.Typer(help="Reference data: list, show, plot, compute.", no_args_is_help=True)
+app = typer.Typer(help="Reference data: list, show, plot, import, check, compute.", no_args_is_help=True)
 app.command("compute")(references_compute.compute)
 app.command("prototypes")(references_compute.prototypes)
 
@@ -115,3 +115,6 @@ def plot(
     figure = plot_references(f"{symbol}, {data.functional} ({data.name})", data.crystals_of(symbol), low, high)
     write_bytes(target, render(figure, target.suffix))
     note(f"wrote {target}")
+
+
+references_import.register(app)

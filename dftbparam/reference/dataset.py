@@ -99,7 +99,7 @@ def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:
         (CRYSTALS_FILE, "crystals", partial(_crystals, empty=framed)),
         (BANDS_FILE, "bands", _bands),
         (ATOMS_FILE, "atoms", _atoms),
-        (FRAMES_FILE, "frames", _count_frames),
+        (FRAMES_FILE, "frames", count_frames),
     )
     for name, field, read in readers:
         if (folder / name).is_file():
@@ -264,7 +264,7 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
             yield number, [field.strip() for field in next(csv.reader([raw]))]
 
 
-def _count_frames(content: bytes, path: str) -> int:
+def count_frames(content: bytes, path: str) -> int:
     """Count the structures of an extended xyz file by its lines alone, which needs no ASE and little time."""
     lines = content.splitlines()
     count = position = 0
@@ -362,23 +362,24 @@ def _crystal(fields: list[str], header: list[str], path: str, line: int) -> Crys
         crystal = CrystalReference.model_validate(row)
     except ValidationError as error:
         raise FileFormatError(_first(error), path=path, line=line) from None
-    _check_distance(crystal, path, line)
+    problem = implausible_distance(crystal)
+    if problem is not None:
+        raise FileFormatError(problem, path=path, line=line)
     return crystal
 
 
-def _check_distance(crystal: CrystalReference, path: str, line: int) -> None:
-    """Refuse a volume that puts neighbours inside each other, or out of each other's reach."""
+def implausible_distance(crystal: CrystalReference) -> str | None:
+    """Say what is wrong with a volume that puts neighbours inside each other, or out of each other's reach."""
     distance = crystal.structure.neighbour_distance(crystal.volume)
     radii = [max(element(symbol).covalent_radius, 1.0) for symbol in crystal.symbols]
     contact = 2.0 * BOHR * sum(radii) / len(radii)
     low, high = (factor * contact for factor in PLAUSIBLE)
-    if not low <= distance <= high:
-        raise FileFormatError(
-            f"volume {crystal.volume:g} Angstrom^3/atom puts neighbours of {crystal.compound} {crystal.prototype} "
-            f"{distance:.3g} Angstrom apart; plausible would be {low:.2f} to {high:.2f} Angstrom",
-            path=path,
-            line=line,
-        )
+    if low <= distance <= high:
+        return None
+    return (
+        f"volume {crystal.volume:g} Angstrom^3/atom puts neighbours of {crystal.compound} {crystal.prototype} "
+        f"{distance:.3g} Angstrom apart; plausible would be {low:.2f} to {high:.2f} Angstrom"
+    )
 
 
 def _first(error: ValidationError) -> str:
