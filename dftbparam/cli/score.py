@@ -145,6 +145,11 @@ def _draw(
     from dftbparam.publish import write_bytes
     from dftbparam.report import card_curves, plot_bands, plot_crystals, render
 
+    # The last part of a path is enough for a legend, where it tells the sets apart.
+    short = {label: Path(label).name or label for label in cards}
+    if len(set(short.values())) == len(short):
+        cards = {short[label]: card for label, card in cards.items()}
+        tables = {short[label]: one for label, one in tables.items()}
     dft = f"DFT ({data.functional})"
     figures = {}
     first = next(iter(cards.values()))
@@ -157,13 +162,14 @@ def _draw(
             ranges={crystal.name: plotted_range(crystal.name, cards.values()) for crystal in crystals},
             scans=score_curves(tables, cards, crystals, engine),
         )
-        figures["energy-volume"] = plot_crystals(f"{symbol}: energy against volume", curves)
+        figures[f"{symbol}-energy-volume"] = plot_crystals(f"{symbol}: energy against volume", curves)
     if any(card.bands or card.gaps for card in cards.values()):
         for reference, skipped, sets in aligned_bands(tables, symbol, data, engine):
             title = f"{reference.compound}, {reference.prototype}, {reference.volume:.2f} Å³/atom"
-            name = f"bands-{reference.name.replace(' ', '-')}"
-            figures[name] = plot_bands(title, reference, sets, skipped=skipped, reference_label=dft)
+            figures[f"{reference.compound}-bands-{reference.prototype}"] = plot_bands(
+                title, reference, sets, skipped=skipped, reference_label=dft
+            )
     for name, figure in figures.items():
-        path = folder / f"{symbol}-{name}.png"
+        path = folder / f"{name}.png"
         write_bytes(path, render(figure))
         note(f"wrote {path}")

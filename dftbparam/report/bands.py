@@ -107,7 +107,7 @@ def plot_bands(
     _draw(axes, x, levels, pieces, color=BLACK, linestyle="-", linewidth=1.6, label=reference_label)
     for (label, bands), (colour, dash) in zip(arrays.items(), LINES, strict=False):
         _draw(axes, x, bands, pieces, color=colour, linestyle=dash, linewidth=1.5, label=label)
-    tidy(axes, x="", y="energy (eV)", title=title)
+    tidy(axes, x="", y="energy above the Fermi level (eV)", title=title)
     axes.grid(visible=False)
     places = path_labels(reference)
     axes.set_xticks([place for place, _ in places], [name for _, name in places])

@@ -40,7 +40,7 @@ def test_what_a_plot_shows():
     figure = plot_bands("Al, fcc", reference(), {"this set": own + 0.1, "another": own}, skipped=1)
     (axes,) = figure.axes
     assert axes.get_title() == "Al, fcc"
-    assert axes.get_ylabel() == "energy (eV)"
+    assert axes.get_ylabel() == "energy above the Fermi level (eV)"
     assert [t.get_text() for t in axes.get_xticklabels()] == ["Γ", "X|U$_{2}$", "Γ"]
     labels = [line.get_label() for line in axes.get_lines() if not line.get_label().startswith("_")]
     assert labels == ["DFT", "this set", "another"]
