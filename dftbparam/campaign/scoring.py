@@ -240,7 +240,8 @@ def choose_targets(
         raise ParameterError(f"targets {', '.join(targets) or 'none'}: name at least one, and each once")
     if lost := [name for name in targets if name not in has]:
         raise ReferenceDataError(
-            f"reference set {references.name!r} has no {' and no '.join(lost)} of {symbol}; it has: {', '.join(has)}",
+            f"reference set {references.name!r} has nothing of {symbol} for the target {' and '.join(lost)}; "
+            f"it has: {', '.join(has)}",
             symbol=symbol,
             dataset=references.name,
         )

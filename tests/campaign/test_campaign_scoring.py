@@ -252,7 +252,7 @@ def test_targets_are_checked_against_the_set(own):
         choose_targets("Si", data, ["eos", "eos"])
     with pytest.raises(ParameterError, match="at least one"):
         choose_targets("Si", data, [])
-    with pytest.raises(ReferenceDataError, match="has no forces of Si; it has: eos, bands, gaps"):
+    with pytest.raises(ReferenceDataError, match="has nothing of Si for the target forces; it has: eos, bands, gaps"):
         choose_targets("Si", data, ["forces"])
     with pytest.raises(ReferenceDataError, match="no element 'Ge'; it has: Si C Si-C"):
         choose_targets("Ge", data, None)

@@ -162,7 +162,7 @@ def test_targets_without_crystals_say_nothing_of_soundness(run, carbide):
     ("words", "message"),
     [
         (("Si-C", "--targets", "eos"), "no binary 'Si-C'"),
-        (("Si", "--targets", "bands"), "has no bands of Si; it has: eos"),
+        (("Si", "--targets", "bands"), "has nothing of Si for the target bands; it has: eos"),
         (("Si", "--targets", "bandgap"), "unknown target 'bandgap'"),
         (("Si", "--targets", ","), "name at least one"),
         (("Si-C-O",), "neither an element, Si, nor a binary, Mg-O"),
