@@ -179,6 +179,14 @@ class _Sight:
             self._known[reach] = sights
         return self._known[reach]
 
+    def neighbours(self, reach: float) -> list[int]:
+        """Per atom the number of atoms within reach."""
+        return [sum(map(len, seen.values())) for _, seen in self.within(reach)]
+
+
+_UNEVEN: Final = ("a15", GROUND_STATE)
+"""Prototypes in which the nearest neighbour of one atom may be farther away than that of another."""
+
 
 def _compare(sight: _Sight, nearest: float, candidate: Prototype, symbol: str, partner: str | None) -> Identity | None:
     """Return the identity if every atom's distances are those of the prototype."""
@@ -193,6 +201,10 @@ def _compare(sight: _Sight, nearest: float, candidate: Prototype, symbol: str, p
     if abs(candidate.neighbour_distance(volume) / nearest - 1.0) > TOLERANCE:
         return None
     slack = TOLERANCE * nearest
+    # Cheap, and sorts out nearly everything: shaken crystals, and what is no layer, chain or dimer.
+    near = set(sight.neighbours(nearest + slack))
+    if candidate.name not in _UNEVEN and (0 in near or not (crystal or near == {candidate.coordination})):
+        return None
     reach = SHELLS * nearest if crystal else max(OPEN_SHELLS * nearest, OPEN_REACH)
     model = build(candidate.name, symbol, volume, partner)
     model.pbc = candidate.periodic
