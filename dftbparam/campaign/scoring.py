@@ -292,7 +292,7 @@ def score_tables(
     parts: dict[str, Any] = {}
     missing: Failures = {}
     if "bands" in chosen or "gaps" in chosen:
-        found, failed = compute_bands(tables, bands_of(symbol, references), engine, TEMPERATURE)
+        found, failed = compute_bands(tables, bands_of(symbol, references), engine)
         scores = [one.score for one in found]
         gaps, gapless = gap_scores(scores)
         for name, section, lost in (("bands", scores, failed), ("gaps", gaps, {**failed, **gapless})):
@@ -349,4 +349,4 @@ def band_structures(
     """
     if isinstance(tables, Path):
         tables = read_set(tables, elements_of(symbol))
-    return compute_bands(tables, bands_of(symbol, references), engine, TEMPERATURE)
+    return compute_bands(tables, bands_of(symbol, references), engine)

@@ -6,7 +6,7 @@ Functions return scores and, by name, why something has none; a structure that f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,16 +27,17 @@ from dftbparam.score import (
     formation_score,
 )
 from dftbparam.skf import SKSet
-from dftbparam.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
+from dftbparam.units import BOLTZMANN, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 Array = NDArray[np.float64]
 
-BAND_KPT_DENSITY: Final = 6.0
-"""k-point divisions per 2 pi/Angstrom behind charges and Fermi level of bands: twice that of energies, because one
-structure is cheap. Errors of bands do not depend on the Fermi level, their reported shift does."""
+BAND_KPT_DENSITY: Final = 8.0
+"""k-point divisions per 2 pi/Angstrom behind charges and Fermi level of bands: errors of a metal's bands count from its
+Fermi level, and one structure is cheap. With a smearing of 0.2 eV Fermi levels of Al, Cu, Ti, W, Na and Fe in three
+crystals are within 2 meV of those at 14 (at 6 within 11, at 3 within 45)."""
 
 Failures = dict[str, str]
 """By what could not be scored, as in `ReportCard.missing`: why."""
@@ -76,15 +77,29 @@ def valence_electrons(tables: SKSet, atoms: Atoms) -> float:
     return total
 
 
+def band_settings(reference: BandReference, density: float = BAND_KPT_DENSITY) -> Settings:
+    """Engine settings for the bands of a reference at its own volume, `BandReference.volume`.
+
+    The electronic temperature is the reference's smearing, so that both Fermi levels are those of one distribution:
+    with another width a metal's moves by some hundredths of an eV.
+    """
+    return Settings(
+        kpts=reference.mesh(reference.volume, density),
+        temperature=reference.smearing / (HARTREE * BOLTZMANN),
+        repulsion=False,
+        band_points=reference.points,
+    )
+
+
 def compute_bands(
-    tables: SKSet, references: Sequence[BandReference], engine: Engine, temperature: float
+    tables: SKSet, references: Sequence[BandReference], engine: Engine, temperature: float | None = None
 ) -> tuple[list[Bands], Failures]:
     """Compute bands at the volumes and k-points of their references, in one call of the engine, and compare them.
 
     Parameters
     ----------
     temperature
-        Electronic, kelvin.
+        Electronic, kelvin, in place of each reference's own smearing (see `band_settings`).
 
     Raises
     ------
@@ -94,15 +109,9 @@ def compute_bands(
     if not references:
         return [], {}
     structures = [reference.atoms(reference.volume) for reference in references]
-    settings = [
-        Settings(
-            kpts=reference.mesh(reference.volume, BAND_KPT_DENSITY),
-            temperature=temperature,
-            repulsion=False,
-            band_points=reference.points,
-        )
-        for reference in references
-    ]
+    settings = [band_settings(reference) for reference in references]
+    if temperature is not None:
+        settings = [replace(one, temperature=temperature) for one in settings]
     found: list[Bands] = []
     failures: Failures = {}
     results = checked(engine.compute(tables, structures, settings))

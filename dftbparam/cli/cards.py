@@ -37,6 +37,7 @@ SECTION_COLUMNS: Final = {
         Column("rms_near", "rms within 5 eV, eV", ".3f"),
         Column("max_abs_near", "largest, eV", ".3f"),
         Column("rms", "weighted rms of all, eV", ".3f"),
+        Column("mean", "mean, eV", "+.3f"),
         Column("shift", "shift, eV", "+.3f"),
         Column("n_bands", "bands"),
         Column("n_missing", "lacking"),

@@ -98,7 +98,7 @@ def plot_bands(
     pieces = _pieces(reference, len(x))
     figure = new_figure(6.4, 5.0)
     axes = figure.add_subplot()
-    bottom, top = band_edges(reference)
+    bottom, top = band_edges(reference) or (0.0, 0.0)
     axes.axhspan(bottom - NEAR, top + NEAR, color="0.96", zorder=0)
     axes.axhline(0.0, color="0.6", linewidth=0.8, linestyle="-", zorder=1)
     deep, levels = reference.array[:, : max(skipped, 0)], reference.array[:, max(skipped, 0) :]

@@ -13,12 +13,13 @@ Fermi level is a matter of convention and of smearing; the edges are not.) State
 ``rms_near``; all states with the weight w = exp(-d^2 / (2 `WIDTH`^2)), `WIDTH` = 3 eV, make ``rms``: 1 at the edges, a
 quarter at 5 eV, a thousandth at 11 eV.
 
-**Alignment.** Energy zeros of the two mean nothing to each other, so a constant is subtracted: the one that minimises
-the weighted square error, that is the weighted mean of the differences. Alignment at the Fermi level is undefined in a
-gap; alignment at the valence band maximum lets a single state decide; and a rule that changes where one side becomes a
-metal makes a jump that a search would fall over. Nothing is lost in metals: bands that are right up to a constant have
-the right Fermi level, because the electrons are counted. How far apart the Fermi levels then are is reported as
-``shift``.
+**Alignment.** Energy zeros of the two mean nothing to each other. In a metal both are put at their Fermi levels: that
+is where experiment counts from, and a d band at the wrong depth has to show with all its states. (A fitted constant
+would follow copper's five d bands, and leave the error to the one band that crosses the Fermi level.) Where the
+reference has a gap, the Fermi level in it is a matter of convention, and alignment at the valence band maximum would
+let a single state decide; so the constant that minimises the weighted square error is taken out there, the weighted
+mean of the differences, and reported as ``shift``. Which of the two applies depends on the reference alone: there is no
+jump in a search where a trial turns from an insulator into a metal.
 """
 
 from __future__ import annotations
@@ -59,11 +60,14 @@ class BandScore(BaseModel):
         Root of the weighted mean square error of all states compared, with the smooth weight of the module.
     mean_abs_near, max_abs_near
         Mean and largest magnitude of the errors that ``rms_near`` is made of.
+    mean
+        Weighted mean of the errors, signed: below 0 where a metal's bands lie too deep under its Fermi level. 0 in
+        insulators, where it is taken out.
     per_band
         Root mean square error over k of each band compared, the lowest first.
     shift
-        Constant taken out of the errors: Fermi level to Fermi level, positive where DFTB's levels lie higher above its
-        own Fermi level. Of little meaning in insulators.
+        Constant taken out of the errors, of levels counted from both Fermi levels; 0 in metals. In insulators it says
+        no more than where in the gap the two put their Fermi levels.
     gap, reference_gap
         Fundamental gap along the path, 0 for a metal; None where no empty band is known.
     gap_error
@@ -88,6 +92,7 @@ class BandScore(BaseModel):
     rms: float
     mean_abs_near: float
     max_abs_near: float
+    mean: float
     per_band: tuple[float, ...]
     shift: float
     gap: float | None
@@ -131,17 +136,19 @@ def band_gap(energies: ArrayLike, electrons: float) -> float | None:
     return max(0.0, float(levels[:, filled].min() - levels[:, filled - 1].max()))
 
 
-def band_edges(reference: BandReference) -> tuple[float, float]:
-    """Edges (low, high) of the occupied and of the empty states of a reference, eV on its scale: both 0 in a metal.
+def band_edges(reference: BandReference) -> tuple[float, float] | None:
+    """Edges (low, high) of the occupied and of the empty states of a reference, eV on its scale; None for a metal.
 
-    Where all bands listed are filled the empty ones begin at 0 or above; only the lower edge is known then.
+    A metal is also what has its Fermi level in a band although the path shows a gap: it misses the overlap. Where all
+    bands listed are filled the empty ones begin at 0 or above; only the lower edge is known then.
     """
     gap = band_gap(reference.array, reference.electrons)
     if gap is not None and gap <= 0.0:
-        return 0.0, 0.0
+        return None
     filled = round(reference.electrons / 2.0)
-    low = min(0.0, float(reference.array[:, filled - 1].max()))
-    return low, 0.0 if gap is None else max(0.0, float(reference.array[:, filled].min()))
+    low = float(reference.array[:, filled - 1].max())
+    high = 0.0 if gap is None else float(reference.array[:, filled].min())
+    return (low, high) if low <= 0.0 <= high else None
 
 
 def skipped_bands(reference: BandReference, electrons: float) -> int:
@@ -188,7 +195,9 @@ class BandTarget:
         self.skipped = skipped_bands(reference, electrons)
         self.levels = reference.array[:, max(self.skipped, 0) :]
         self.gap = band_gap(reference.array, reference.electrons)
-        low, high = band_edges(reference)
+        edges = band_edges(reference)
+        self.metal = edges is None
+        low, high = edges or (0.0, 0.0)
         distance = np.maximum(np.maximum(low - self.levels, self.levels - high), 0.0)
         self.near: NDArray[np.bool_] = distance <= NEAR
         self.weights: Array = np.exp(-0.5 * (distance / WIDTH) ** 2)
@@ -219,7 +228,8 @@ class BandTarget:
         total = weights.sum()
         if not near.any():
             raise InputError(f"{name}: no band that both have lies within {NEAR:g} eV of the Fermi level")
-        shift = float((weights * difference).sum() / total)
+        mean = float((weights * difference).sum() / total)
+        shift = 0.0 if self.metal else mean
         error = difference - shift
         square = error**2
         close = np.abs(error[near])
@@ -230,6 +240,7 @@ class BandTarget:
             rms=float(np.sqrt((weights * square).sum() / total)),
             mean_abs_near=float(close.mean()),
             max_abs_near=float(close.max()),
+            mean=mean - shift,
             per_band=tuple(np.sqrt(square.mean(axis=0)).tolist()),
             shift=shift,
             gap=gap,

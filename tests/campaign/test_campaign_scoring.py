@@ -169,7 +169,7 @@ def test_bands_of_a_metal_and_of_f_shells():
     tables = build_tables(load_parameter_set("ptbp"), ["Cu"])
     fcc = load_dataset().crystals_of("Cu")[0].model_copy(update={"prototype": "fcc"})
     reference = own_bands(tables, fcc, deep=4)
-    (found,), failures = compute_bands(tables, [reference], ENGINE, TEMPERATURE)
+    (found,), failures = compute_bands(tables, [reference], ENGINE)
     assert failures == {}
     assert (found.score.n_bands, found.score.n_skipped, found.score.reference_gap) == (9, 4, 0.0)
     assert found.score.rms == pytest.approx(0.0, abs=1e-9)
@@ -296,6 +296,6 @@ def test_an_engine_without_bands_is_named(own):
         def compute(self, tables, structures, settings):
             return [Result(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, np.zeros(len(s))) for s in structures]
 
-    found, failures = compute_bands(tables, data.bands, Blind(), TEMPERATURE)
+    found, failures = compute_bands(tables, data.bands, Blind())
     assert found == []
     assert failures["diamond"] == "InputError: the engine 'blind' gave no bands"

@@ -86,6 +86,7 @@ def test_a_planted_shift_of_one_band_gives_the_right_number():
     weights = np.exp(-(distance**2) / (2.0 * WIDTH**2))
     empty = weights[:, 4:].sum() / weights.sum()
     assert found.shift == pytest.approx(0.6 * empty)
+    assert found.mean == pytest.approx(0.0, abs=1e-12)
     error = np.where(INSULATOR >= bottom, 0.6 * (1.0 - empty), -0.6 * empty)
     assert found.rms == pytest.approx(np.sqrt((weights * error**2).sum() / weights.sum()))
     near = np.abs(error[distance <= NEAR])
@@ -101,8 +102,23 @@ def test_a_planted_width_of_a_metal():
     ours = 1.2 * levels - 7.0
     found = compare_bands(reference(levels, 1.0), ours, -7.0, 1.0)
     assert found.rms_near == pytest.approx(0.2 * np.sqrt((levels**2).mean()))
-    assert found.shift == pytest.approx(0.0, abs=1e-12)
+    assert (found.shift, found.mean) == pytest.approx((0.0, 0.0), abs=1e-12)
     assert (found.gap, found.reference_gap, found.gap_error) == (0.0, 0.0, 0.0)
+
+
+def test_the_depth_of_d_bands_shows_with_all_their_states():
+    """Metals are aligned at the Fermi level: five flat bands 0.5 eV too deep miss by it, the one that crosses by 0."""
+    wide = 4.0 * np.cos(np.linspace(0.0, np.pi, 41))[:, None]
+    flat = np.tile(-4.8 + 0.1 * np.arange(5), (41, 1))
+    ours = np.hstack([flat - 0.5, wide])
+    target = BandTarget(reference(np.sort(np.hstack([flat, wide]), axis=1), 11.0), 11.0)
+    assert target.metal
+    for zero in (0.0, -7.0):
+        found = target.compare(ours + zero, zero)
+        assert found.rms_near == pytest.approx(np.sqrt(5.0 / 6.0) * 0.5)
+        assert found.max_abs_near == pytest.approx(0.5)
+        assert found.shift == 0.0
+        assert -0.5 < found.mean < -0.3
 
 
 def test_the_window_is_chosen_by_the_reference_alone():
@@ -175,10 +191,13 @@ def test_bands_that_cross_are_compared_in_order():
 
 
 def test_a_semimetal_whose_path_misses_the_overlap():
-    """Zero within a band although the path shows a gap: no state inside has a weight above that of the edges."""
+    """The Fermi level lies in a band although the path shows a gap: that is a metal, whose window is centred on 0."""
     target = BandTarget(reference(INSULATOR - INSULATOR[:, 3].max() + 0.2, 8.0), 8.0)
-    assert target.near.any(axis=0)[3]
-    assert (target.weights[:, 3] < 1.0 + 1e-12).all()
+    assert target.metal
+    assert target.weights.max() < 1.0 + 1e-12
+    assert target.gap > 1.0
+    assert not BandTarget(reference(INSULATOR, 8.0), 8.0).metal
+    assert not BandTarget(reference(INSULATOR[:, :4], 8.0), 8.0).metal
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,8 @@ def test_what_a_card_may_hold():
 def band(name="diamond", rms=0.3):
     return BandScore(
         crystal=name, volume=20.0, rms_near=rms, rms=rms, mean_abs_near=rms, max_abs_near=rms, per_band=(rms,),
-        shift=0.0, gap=1.0, reference_gap=0.6, gap_error=0.4, n_bands=1, n_points=5, n_near=5, n_missing=0, n_skipped=0,
+        mean=0.0, shift=0.0, gap=1.0, reference_gap=0.6, gap_error=0.4, n_bands=1, n_points=5, n_near=5, n_missing=0,
+        n_skipped=0,
     )  # fmt: skip
 
 

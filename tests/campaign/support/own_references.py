@@ -18,7 +18,7 @@ from dftbparam.engine.base import Settings
 from dftbparam.engine.factory import make_engine
 from dftbparam.reference import BandReference, CrystalReference, prototype
 from dftbparam.skf import read_set
-from dftbparam.units import HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
+from dftbparam.units import BOLTZMANN, HARTREE, HARTREE_PER_BOHR, HARTREE_PER_BOHR3
 
 DESCRIPTION = """format = 2
 name = "own"
@@ -39,6 +39,9 @@ low = 0.94
 high = 1.06
 points = 7
 """
+
+SMEARING = 0.2
+"""eV, of the bands."""
 
 PATH = {0: "GAMMA", 12: "X", 13: "U", 19: "GAMMA"}
 """Labels of `points`."""
@@ -81,7 +84,10 @@ def own_bands(tables, crystal, path=None, deep=0):
     path = path or points()
     atoms = crystal.atoms(crystal.volume)
     settings = Settings(
-        kpts=crystal.mesh(crystal.volume, BAND_KPT_DENSITY), temperature=TEMPERATURE, repulsion=False, band_points=path
+        kpts=crystal.mesh(crystal.volume, BAND_KPT_DENSITY),
+        temperature=SMEARING / (HARTREE * BOLTZMANN),
+        repulsion=False,
+        band_points=path,
     )
     (result,) = make_engine("embedded").compute(tables, [atoms], settings)
     energies = (result.bands - result.fermi_level) * HARTREE
@@ -89,7 +95,7 @@ def own_bands(tables, crystal, path=None, deep=0):
     return BandReference(
         symbol=crystal.symbol, partner=crystal.partner, prototype=crystal.prototype, volume=crystal.volume, points=path,
         energies=tuple(map(tuple, energies.tolist())), electrons=valence_electrons(tables, atoms) + 2 * deep,
-        smearing=0.1, labels=PATH if path == points() else {}, breaks=(13,) if path == points() else (),
+        smearing=SMEARING, labels=PATH if path == points() else {}, breaks=(13,) if path == points() else (),
     )  # fmt: skip
 
 
