@@ -254,7 +254,7 @@ def test_repeated_points_count_once(bring, tmp_path):
     st.floats(2.5, 6.0),
     st.floats(-2000.0, 10.0),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_row_says_what_its_energies_were_made_from(tmp_path_factory, crystal, scale, b0, b1, e0):
     name, symbol, partner, volume = crystal
     folder = tmp_path_factory.mktemp("property")
