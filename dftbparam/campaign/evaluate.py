@@ -1,15 +1,23 @@
-"""One evaluation: confinement parameters in, objective out. Pure; what a Dask worker runs."""
+"""One evaluation: confinement parameters in, objective out. Pure; what a Dask worker runs.
+
+In a fit on binaries the crystals hold frozen partners (`dftbparam.campaign.partners`), charges are self-consistent, and
+the element's dimer with each partner has to have a wall, too.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
 
+from dftbparam.campaign.partners import pair_tables
 from dftbparam.campaign.repulsion_fit import RepulsionSearch
 from dftbparam.campaign.result import TrialResult
 from dftbparam.campaign.scoring import (
@@ -17,20 +25,26 @@ from dftbparam.campaign.scoring import (
     SCAN,
     TEMPERATURE,
     TRAINING_SCAN,
+    crystal_settings,
     dimer_curve,
     energy_curves,
 )
 from dftbparam.elements import element
-from dftbparam.engine.base import Engine
+from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import CalculationError
-from dftbparam.reference import CrystalReference
-from dftbparam.score.objective import Measures, Objective, Weights
-from dftbparam.score.short_range import DISTANCES
+from dftbparam.errors import CalculationError, DftbparamError, InputError, StructureError
+from dftbparam.reference import BandReference, CrystalReference
+from dftbparam.score.bands import BandScore, BandTarget
+from dftbparam.score.objective import BandErrors, Measures, Objective, Targets, Weights
+from dftbparam.score.short_range import DISTANCES, contact_distance
+from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
 from dftbparam.slako.pseudoatom import free_atom
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters
 from dftbparam.space.element_space import element_parameters
+from dftbparam.units import BOHR, HARTREE
+
+Array = NDArray[np.float64]
 
 MAX_FAILED: Final = 0.25
 """Share of the structures that may fail (all of them at the compressed end, in practice) before the trial does."""
@@ -38,15 +52,37 @@ MAX_FAILED: Final = 0.25
 VOLUMES: Final = (*TRAINING_SCAN, *SCAN)
 """Relative volumes at which a fit sees every crystal."""
 
+BINARY_VOLUMES: Final = (0.50, 0.60, 0.70, 0.80, 0.86, 0.91, 0.955, 1.0, 1.045, 1.09, 1.15, 1.25, 1.40, 1.60)
+"""Relative volumes at which a fit on binaries sees every crystal: 14 instead of 25, because each takes several
+diagonalisations. Seven of them within 15 % of the reference carry the equation of state; outside they stand as far
+apart as a deeper well is wide. Reports scan as finely as for elements."""
+
+SCC_TOLERANCE: Final = 1e-5
+"""Electrons, in evaluations: energies of MgO, CaO, TiO and ZnO then are within 0.01 meV/atom of those at 1e-7, with two
+thirds of the diagonalisations."""
+
 EVALUATION_VERSION: Final = 3
 """Raised whenever the same point would get another objective than before: a run begun with another is not resumed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitContext:
-    """What evaluations of one element share; a few kilobytes, shipped once per worker.
+    """What evaluations of one element share; some kilobytes, shipped once per worker. Equal only to itself.
 
-    ``form`` names the repulsion; ``engine`` is ``embedded`` or ``dftb+``, ``command`` the program of the latter.
+    Attributes
+    ----------
+    references
+        The crystals that are fitted.
+    form
+        Name of the repulsion's form.
+    engine, command
+        ``embedded`` or ``dftb+``, and the program of the latter.
+    partners
+        Frozen parameters of the other elements in the crystals; the set's functional and superposition are the fit's.
+    targets
+        What counts beside E(V), and how much.
+    bands
+        Band structures behind the targets ``bands`` and ``gaps``.
     """
 
     symbol: str
@@ -57,10 +93,29 @@ class FitContext:
     functional: str = "PBE"
     superposition: str = "density"
     weights: Weights = field(default_factory=Weights)
+    partners: ParameterSet | None = None
+    targets: Targets = field(default_factory=Targets)
+    bands: tuple[BandReference, ...] = ()
+
+    @property
+    def binary(self) -> bool:
+        """Whether a crystal holds a second element."""
+        return any(reference.partner is not None for reference in self.references)
+
+    @property
+    def volumes(self) -> tuple[float, ...]:
+        """Relative volumes of the curves."""
+        return BINARY_VOLUMES if self.binary else VOLUMES
+
+    @property
+    def frozen(self) -> dict[str, ElementParameters]:
+        """Records of the partners that the crystals hold, by symbol."""
+        names = dict.fromkeys(s for reference in self.references for s in reference.symbols if s != self.symbol)
+        return {} if self.partners is None else {name: self.partners.element(name) for name in names}
 
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, as JSON."""
-        return {
+        """What decides the numbers, as JSON; what is off is left out."""
+        out: dict[str, Any] = {
             "symbol": self.symbol,
             "repulsion": self.form,
             "engine": self.engine,
@@ -68,12 +123,23 @@ class FitContext:
             "superposition": self.superposition,
             "weights": asdict(self.weights),
             "references": [reference.model_dump(mode="json") for reference in self.references],
-            "scan": list(VOLUMES),
+            "scan": list(self.volumes),
             "dimer": list(DISTANCES),
             "kpt_density": KPT_DENSITY,
             "temperature_K": TEMPERATURE,
             "evaluation_version": EVALUATION_VERSION,
         }
+        if self.partners is not None:
+            out["partners"] = {
+                "set": self.partners.name,
+                "elements": {name: record.model_dump(mode="json") for name, record in self.frozen.items()},
+            }
+            out["scc_tolerance"] = SCC_TOLERANCE
+        if self.targets != Targets():
+            out["targets"] = asdict(self.targets)
+            # Numbers by the thousand: their checksum says as much.
+            out["bands"] = {one.name: hashlib.sha256(one.model_dump_json().encode()).hexdigest() for one in self.bands}
+        return out
 
 
 _SEARCHES: OrderedDict[FitContext, RepulsionSearch] = OrderedDict()
@@ -83,8 +149,10 @@ _SEARCHES: OrderedDict[FitContext, RepulsionSearch] = OrderedDict()
 def repulsion_search(context: FitContext) -> RepulsionSearch:
     """Return the inner search of a context, made once per process."""
     if context not in _SEARCHES:
-        objective = Objective(context.references, VOLUMES, context.weights)
-        _SEARCHES[context] = RepulsionSearch(context.symbol, context.form, context.references, objective)
+        objective = Objective(context.references, context.volumes, context.weights, context.targets)
+        _SEARCHES[context] = RepulsionSearch(
+            context.symbol, context.form, context.references, objective, context.frozen
+        )
         while len(_SEARCHES) > 16:
             _SEARCHES.popitem(last=False)
     return _SEARCHES[context]
@@ -121,6 +189,19 @@ def parameter_set(context: FitContext, record: ElementParameters, name: str, **m
     )
 
 
+def tables_of(context: FitContext, record: ElementParameters, *, repulsion: bool = True) -> SKSet:
+    """Build the tables of a record: of the element, of its partners, and of the element with each partner."""
+    if context.partners is None:
+        return build_tables(parameter_set(context, record, "trial"), [context.symbol], repulsion=repulsion)
+    return pair_tables(
+        record,
+        context.frozen,
+        functional=context.functional,
+        superposition=context.superposition,
+        repulsion=repulsion,
+    )
+
+
 def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
     """Build tables, compute electronic energies, fit the repulsion, and take the objective.
 
@@ -130,46 +211,162 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
         The atom did not converge, or too many structures have no energy (an overlap that is not positive definite
         under compression, say).
     """
-    tables = build_tables(
-        parameter_set(context, parameters_of(context, values), "trial"), [context.symbol], repulsion=False
-    )
+    tables = tables_of(context, parameters_of(context, values), repulsion=False)
     search = repulsion_search(context)
     engine = _engine(context.engine, context.command)
-    volumes: dict[str, Any] = {reference.name: reference.volume * np.array(VOLUMES) for reference in context.references}
-    curves, errors = energy_curves(tables, context.references, engine, volumes, repulsion=False)
-    electronic = np.array([curves[reference.name][1] for reference in context.references])
+    electronic, errors = electronic_energies(tables, context, search.objective.volumes, engine)
     if np.isnan(electronic).sum() > MAX_FAILED * electronic.size:
         raise CalculationError(
             f"{len(errors)} of {electronic.size} structures have no energy; the first: {errors[0]}",
             failed=len(errors),
             first=type(errors[0]).__name__,
         )
-    fitted = search.fit(electronic, dimer_curve(tables, context.symbol, engine, repulsion=False))
+    bands = band_scores(tables, context.bands, engine)
+    other = search.objective.electronic(band_errors(bands))
+    fitted = search.fit(electronic, pair_curves(tables, search.dimers, engine, repulsion=False), other)
     measures = search.objective.measure(electronic + fitted.energies)
-    return TrialResult(
-        objective=fitted.objective,
-        metrics={**_metrics(measures, len(errors)), "wall_violation": fitted.wall},
-        details={
-            "repulsion": fitted.parameters.model_dump(mode="json"),
-            "crystals": {
-                reference.name: {
-                    "dV": _number(measures.dV[i]),
-                    "dB": _number(measures.dB[i]),
-                    "dE": _number(measures.dE[i]),
-                    "unsound": float(measures.unsound[i]),
-                }
-                for i, reference in enumerate(context.references)
-            },
+    details: dict[str, Any] = {
+        "repulsion": fitted.parameters.model_dump(mode="json"),
+        "crystals": {
+            reference.name: {
+                "dV": _number(measures.dV[i]),
+                "dB": _number(measures.dB[i]),
+                "dE": _number(measures.dE[i]),
+                "unsound": float(measures.unsound[i]),
+            }
+            for i, reference in enumerate(context.references)
         },
+    }
+    metrics = {**_metrics(measures, len(errors)), "wall_violation": fitted.wall}
+    if context.bands:
+        found = [score for score in bands.values() if isinstance(score, BandScore)]
+        metrics["bands_rms"] = float(np.mean([score.rms for score in found])) if found else None
+        details["bands"] = {
+            name: {"rms": score.rms, "rms_near": score.rms_near, "gap_error": score.gap_error}
+            if isinstance(score, BandScore)
+            else str(score)
+            for name, score in bands.items()
+        }
+    return TrialResult(objective=fitted.objective, metrics=metrics, details=details)
+
+
+def electronic_energies(
+    tables: SKSet, context: FitContext, volumes: Array, engine: Engine
+) -> tuple[Array, list[DftbparamError]]:
+    """Energies (m, n), eV/atom, of the crystals at volumes (m, n), without repulsion; NaN and an error for failures."""
+    if not context.binary:
+        by_name: dict[str, Any] = {
+            reference.name: row for reference, row in zip(context.references, volumes, strict=True)
+        }
+        curves, errors = energy_curves(tables, context.references, engine, by_name, repulsion=False)
+        return np.array([curves[reference.name][1] for reference in context.references]), errors
+    structures: list[Atoms] = []
+    settings: list[Settings] = []
+    for reference, row in zip(context.references, volumes, strict=True):
+        # From the largest volume down, charges carry on; the compressed end, where they may jump, comes last.
+        structures += [reference.atoms(float(v)) for v in row[::-1]]
+        one = replace(crystal_settings(reference), repulsion=False, scc_tolerance=SCC_TOLERANCE, reuse_charges=True)
+        settings += [replace(one, reuse_charges=False), *[one] * (len(row) - 1)]
+    results = engine.compute(tables, structures, settings)
+    _raise_bad_input(results)
+    energies = [
+        result.extrapolated_energy * HARTREE / len(atoms) if isinstance(result, Result) else np.nan
+        for result, atoms in zip(results, structures, strict=True)
+    ]
+    failures = [result for result in results if not isinstance(result, Result)]
+    return np.array(energies).reshape(volumes.shape)[:, ::-1], failures
+
+
+def pair_curves(tables: SKSet, pairs: tuple[tuple[str, str], ...], engine: Engine, *, repulsion: bool = True) -> Array:
+    """Energies (p, k) of two atoms of each pair at `short_range.DISTANCES`, eV; NaN where a calculation failed.
+
+    Distances are relative to the contact distance, of unequal atoms the mean of both elements'.
+    """
+    curves: list[Any] = []
+    for a, b in pairs:
+        if a == b:
+            curves.append(dimer_curve(tables, a, engine, repulsion=repulsion))
+            continue
+        contact = 0.5 * (contact_distance(a) + contact_distance(b)) * BOHR
+        structures = [Atoms([a, b], positions=[(0, 0, 0), (0, 0, x * contact)]) for x in DISTANCES]
+        settings = Settings(temperature=TEMPERATURE, repulsion=repulsion, scc_tolerance=SCC_TOLERANCE)
+        results = engine.compute(tables, structures, settings)
+        curves.append(
+            [result.extrapolated_energy * HARTREE if isinstance(result, Result) else np.nan for result in results]
+        )
+    return np.array(curves)
+
+
+def band_scores(
+    tables: SKSet, references: tuple[BandReference, ...], engine: Engine
+) -> dict[str, BandScore | DftbparamError]:
+    """Compare band structures at the volumes and points of the references; by crystal, the error of what failed."""
+    structures = [one.atoms(one.volume) for one in references]
+    settings = [
+        Settings(
+            kpts=one.mesh(one.volume, KPT_DENSITY),
+            temperature=TEMPERATURE,
+            repulsion=False,
+            scc_tolerance=SCC_TOLERANCE,
+            band_points=one.points,
+        )
+        for one in references
+    ]
+    if not references:
+        return {}
+    results = engine.compute(tables, structures, settings)
+    _raise_bad_input(results)
+    out: dict[str, BandScore | DftbparamError] = {}
+    for one, atoms, result in zip(references, structures, results, strict=True):
+        if not isinstance(result, Result):
+            out[one.name] = result
+            continue
+        assert result.bands is not None
+        target = _band_target(one, valence_electrons(tables, atoms))
+        out[one.name] = target.compare(result.bands * HARTREE, result.fermi_level * HARTREE)
+    return out
+
+
+def valence_electrons(tables: SKSet, atoms: Atoms) -> float:
+    """Electrons of a neutral structure in the shells of the tables."""
+    sites = [tables.files[symbol, symbol].on_site for symbol in map(str, atoms.symbols)]
+    return float(sum(site.occupations.sum() for site in sites if site is not None))
+
+
+_BAND_TARGETS: OrderedDict[tuple[int, float], BandTarget] = OrderedDict()
+
+
+def _band_target(reference: BandReference, electrons: float) -> BandTarget:
+    """Prepare a band structure once per process."""
+    key = (id(reference), electrons)  # the target holds the reference, so that its id is not given away again
+    if key not in _BAND_TARGETS:
+        _BAND_TARGETS[key] = BandTarget(reference, electrons)
+        while len(_BAND_TARGETS) > 64:
+            _BAND_TARGETS.popitem(last=False)
+    return _BAND_TARGETS[key]
+
+
+def band_errors(scores: Mapping[str, BandScore | DftbparamError]) -> BandErrors:
+    """What the objective takes of band scores; NaN for those that failed. A gap that is not known has no error."""
+    gaps = {name: score.gap_error if isinstance(score, BandScore) else np.nan for name, score in scores.items()}
+    return BandErrors(
+        bands={name: score.rms if isinstance(score, BandScore) else np.nan for name, score in scores.items()},
+        gaps={name: error for name, error in gaps.items() if error is not None},
     )
 
 
+def _raise_bad_input(results: list[Result | DftbparamError]) -> None:
+    """Raise what is wrong for every structure: bad tables or settings; atoms too close are a matter of one."""
+    for result in results:
+        if isinstance(result, InputError) and not isinstance(result, StructureError):
+            raise result
+
+
 def _metrics(measures: Measures, failed: int) -> dict[str, Any]:
-    others = np.arange(len(measures.dE)) != measures.stable
     return {
         "mean_abs_dV": _mean(measures.dV),
         "mean_abs_dB": _mean(measures.dB),
-        "mean_abs_dE": _mean(measures.dE[others]),
+        "mean_abs_dE": _mean(measures.dE[measures.compared]),
         "sound": bool((measures.unsound == 0.0).all()),
         "failed_structures": failed,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -11,19 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from dftbparam.campaign.evaluate import FitContext, evaluate, parameter_set, parameters_of, repulsion_search
+from dftbparam.campaign.binary_cards import score_crystals
+from dftbparam.campaign.evaluate import (
+    FitContext,
+    band_errors,
+    band_scores,
+    evaluate,
+    pair_curves,
+    parameter_set,
+    parameters_of,
+    repulsion_search,
+    tables_of,
+)
 from dftbparam.campaign.executor import executor
+from dftbparam.campaign.partners import choose_partners, common_form, load_partners, pair_tables
 from dftbparam.campaign.run import Progress, run_campaign
-from dftbparam.campaign.scoring import dimer_curve, score_tables
+from dftbparam.campaign.scoring import score_tables
 from dftbparam.elements import element
 from dftbparam.engine.base import Engine
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import CalculationError, ParameterError
+from dftbparam.errors import CalculationError, ParameterError, ReferenceDataError
 from dftbparam.propose import proposer_names
-from dftbparam.reference import DEFAULT_DATASET, Dataset, load_dataset
+from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score import ReportCard
-from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
+from dftbparam.score.objective import Targets
+from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters, SearchSpace, load_parameter_set
@@ -55,9 +68,19 @@ class FitRequest(BaseModel):
     workers
         Local worker processes; 0 evaluates in this process. Ignored with ``scheduler``.
     repulsion
-        Name of a form of `dftbparam.repulsion.forms`.
+        Name of a form of `dftbparam.repulsion.forms`; with partners unless given their form, the only one that
+        combines with theirs.
     power, shift
         Whether the confinement power, and the on-site shift of the polarisation shell, are searched.
+    partners
+        Fit on binaries, with the other elements' parameters from this set, file or folder; None: on the element's own
+        crystals.
+    exclude_partners
+        Partners that are left out.
+    crystals
+        Prototypes, or names such as ``Mg-O rocksalt``, of the crystals to fit; empty: all that have three dimensions.
+    targets
+        What to fit, with weights, as `dftbparam.score.objective.Targets` reads it: ``eos,bands:2``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +99,10 @@ class FitRequest(BaseModel):
     repulsion: str = "screened-power"
     power: bool = True
     shift: bool = True
+    partners: str | None = None
+    exclude_partners: tuple[str, ...] = ()
+    crystals: tuple[str, ...] = ()
+    targets: str = "eos"
 
     @field_validator("sampler")
     @classmethod
@@ -88,6 +115,12 @@ class FitRequest(BaseModel):
     def _known_names(self) -> Self:
         element(self.symbol)
         get_form(self.repulsion)
+        Targets.parse(self.targets)
+        if self.exclude_partners and self.partners is None:
+            raise ValueError(
+                f"partners to exclude ({', '.join(self.exclude_partners)}) need a fit on binaries: name the set that "
+                "the partners come from"
+            )
         return self
 
 
@@ -97,8 +130,9 @@ class FitResult:
 
     ``best`` is the trial chosen: of the `CANDIDATES` best by the objective of the search the one whose report card
     gives the best, because the card's fits are finer. ``at_border`` names parameters that ended at an end of their
-    range; ``tables`` are its Slater-Koster files with repulsion; ``card`` and ``published`` (None
-    where PTBP lacks the element) are report cards by the same engine on the same crystals.
+    range; ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries those of the element, of each
+    partner and of the two; ``card`` and ``published`` (None where PTBP lacks an element) are report cards by the same
+    engine on the same crystals, ``crystals``; ``published_tables`` are PTBP's files.
     """
 
     best: Trial
@@ -108,6 +142,8 @@ class FitResult:
     published: ReportCard | None
     engine_versions: Mapping[str, str]
     at_border: Sequence[str] = ()
+    crystals: Sequence[CrystalReference] = ()
+    published_tables: SKSet | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +155,136 @@ class FitOutcome:
     result: FitResult | None = None
 
 
+@dataclass(frozen=True)
+class FitPlan:
+    """What a request comes to: the data, what evaluations share, and partners in the data without parameters."""
+
+    data: Dataset
+    context: FitContext
+    without_parameters: tuple[str, ...] = ()
+
+
+def plan_fit(request: FitRequest) -> FitPlan:
+    """Settle what a request asks for; nothing is computed and no file is written.
+
+    Raises
+    ------
+    InputError
+        Unknown references, parameters or crystals; an element, a partner or a target that the data lack; forms of
+        repulsion that do not combine.
+    """
+    data = load_dataset(request.references)
+    functional = _functional(data)
+    targets = Targets.parse(request.targets)
+    if request.partners is None:
+        crystals = _own_crystals(request.symbol, data)
+        chosen = choose_crystals(crystals, request.crystals)
+        context = FitContext(
+            symbol=request.symbol,
+            references=chosen,
+            form=request.repulsion,
+            engine=request.engine,
+            command=request.dftbplus,
+            functional=functional,
+            targets=targets,
+            bands=_bands(data, chosen, targets),
+        )
+        return FitPlan(data, context)
+    partners = load_partners(request.partners)
+    if partners.functional != functional:
+        raise ParameterError(
+            f"partners are of a {partners.functional} set ({partners.name}), references {data.name!r} are {functional}",
+            functional=partners.functional,
+        )
+    used, missing = choose_partners(request.symbol, data, partners, request.exclude_partners)
+    binaries = [c for c in data.binaries_of(request.symbol) if set(c.symbols) <= {request.symbol, *used}]
+    own = [c for c in data.crystals if c.partner is None and c.symbol == request.symbol]
+    chosen = choose_crystals(binaries, request.crystals, also=own)
+    context = FitContext(
+        symbol=request.symbol,
+        references=chosen,
+        form=request.repulsion,
+        engine=request.engine,
+        command=request.dftbplus,
+        functional=functional,
+        superposition=partners.superposition,
+        partners=partners,
+        targets=targets,
+        bands=_bands(data, chosen, targets),
+    )
+    form = common_form(context.frozen) if context.frozen else request.repulsion
+    if "repulsion" in request.model_fields_set and form != request.repulsion:
+        raise ParameterError(
+            f"repulsion {request.repulsion} does not combine with that of the partners of {partners.name!r}, which is "
+            f"{form}: leave it out",
+            form=request.repulsion,
+        )
+    return FitPlan(data, replace(context, form=form), missing)
+
+
+def choose_crystals(
+    crystals: Sequence[CrystalReference], names: Sequence[str], also: Sequence[CrystalReference] = ()
+) -> tuple[CrystalReference, ...]:
+    """Choose crystals by prototype or by name; without names all of ``crystals`` that have three dimensions.
+
+    Parameters
+    ----------
+    also
+        Crystals that are taken only where they are named.
+
+    Raises
+    ------
+    ReferenceDataError
+        A name fits none; the message lists what there is. Or no crystal has three dimensions.
+    """
+    everything = [*crystals, *also]
+    known = ", ".join(dict.fromkeys(c.name for c in everything))
+    if not names:
+        chosen = tuple(c for c in crystals if c.structure.dimensions == 3)
+        if not chosen:
+            raise ReferenceDataError(f"no crystal has three dimensions; choose what to fit of: {known}")
+        return chosen
+    for name in names:
+        if not any(name in (c.name, c.prototype) for c in everything):
+            raise ReferenceDataError(f"no crystal {name!r}; there are: {known}", name=name)
+    return tuple(c for c in everything if c.name in names or c.prototype in names)
+
+
+def _own_crystals(symbol: str, data: Dataset) -> tuple[CrystalReference, ...]:
+    """Crystals of the element alone; says how to go on where there are binaries only."""
+    try:
+        return data.crystals_of(symbol)
+    except ReferenceDataError as error:
+        compounds = list(dict.fromkeys(c.compound for c in data.binaries_of(symbol)))
+        if not compounds:
+            raise
+        raise ReferenceDataError(
+            f"{error.message}; of {symbol} it has binaries ({', '.join(compounds)}): to fit on them, say where the "
+            "partners' parameters come from, e.g. --partners ptbp",
+            symbol=symbol,
+        ) from None
+
+
+def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets) -> tuple[BandReference, ...]:
+    """Band structures of the crystals, where bands or gaps are a target."""
+    wanted = [name for name in targets.names if name in ("bands", "gaps")]
+    if not wanted:
+        return ()
+    names = {crystal.name for crystal in crystals}
+    found = tuple(band for band in data.bands if band.name in names)
+    if not found:
+        compound = crystals[0].compound
+        there = [f"{band.compound} {band.prototype}" for band in data.bands]
+        same = [name for name in there if name.startswith(f"{compound} ")]
+        raise ReferenceDataError(
+            f"reference set {data.name!r} has no bands of the crystals to fit ({', '.join(sorted(names))}), so that "
+            f"the target {wanted[0]} means nothing; it has bands of: {', '.join((same or there)[:12]) or 'none'}",
+            target=wanted[0],
+            dataset=data.name,
+        )
+    return found
+
+
 def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None = None) -> FitOutcome:
     """Fit an element.
 
@@ -128,22 +294,15 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
     Raises
     ------
     InputError
-        Unknown element or references, an unusable folder, an existing run without ``resume``, other settings than
-        the run was begun with.
+        What `plan_fit` refuses, an unusable folder, an existing run without ``resume``, other settings than the run
+        was begun with.
     EngineError
         The engine or the scheduler is missing.
     CalculationError
         No trial succeeded.
     """
-    data = load_dataset(request.references)
-    context = FitContext(
-        symbol=request.symbol,
-        references=tuple(data.crystals_of(request.symbol)),
-        form=request.repulsion,
-        engine=request.engine,
-        command=request.dftbplus,
-        functional=_functional(data),
-    )
+    plan = plan_fit(request)
+    data, context = plan.data, plan.context
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
     space = element_space(request.symbol, power=request.power, shift=request.shift)
@@ -175,43 +334,62 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
     border = at_border(space, chosen.trial.parameters) + at_border(
         repulsion_search(context).space, {} if record.repulsion is None else record.repulsion.values
     )
+    provenance: dict[str, Any] = {
+        "trial": chosen.trial.index,
+        "objective": chosen.objective,
+        "objective_of_trial": chosen.trial.objective,
+        "at_border": border,
+        "dimer": {
+            "distance_bohr": [x * contact_distance(request.symbol) for x in DISTANCES],
+            "energy_eV": [float(e) if np.isfinite(e) else None for e in chosen.dimers[0]],
+        },
+        "settings": outcome.run.settings,
+        "versions": {**outcome.run.provenance, **versions},
+    }
+    if context.partners is not None:
+        provenance["partners"] = {
+            "set": context.partners.name,
+            "source": context.partners.source,
+            "doi": context.partners.doi,
+            "elements": {name: one.model_dump(mode="json") for name, one in context.frozen.items()},
+        }
     parameters = parameter_set(
         context,
         record,
         f"dftbparam-{request.symbol}",
-        source=f"dftbparam fit {request.symbol} --seed {request.seed} --evaluations {request.evaluations}",
-        provenance={
-            "trial": chosen.trial.index,
-            "objective": chosen.objective,
-            "objective_of_trial": chosen.trial.objective,
-            "at_border": border,
-            "dimer": {
-                "distance_bohr": [x * contact_distance(request.symbol) for x in DISTANCES],
-                "energy_eV": [float(e) if np.isfinite(e) else None for e in chosen.dimer],
-            },
-            "settings": outcome.run.settings,
-            "versions": {**outcome.run.provenance, **versions},
-        },
+        source=f"dftbparam fit {request.symbol} --seed {request.seed} --evaluations {request.evaluations}"
+        + ("" if context.partners is None else f" --partners {context.partners.name}")
+        + ("" if context.targets == Targets() else f" --targets {context.targets}"),
+        provenance=provenance,
     )
+    theirs = _published(context, data, engine)
     result = FitResult(
         best=chosen.trial,
         parameters=parameters,
         tables=chosen.tables,
         card=chosen.card,
         at_border=border,
-        published=published_card(request.symbol, data, engine),
+        published=None if theirs is None else theirs.card,
         engine_versions=versions,
+        crystals=_scored(context, data),
+        published_tables=None if theirs is None else theirs.tables,
     )
     return FitOutcome(outcome.trials, rows, result)
 
 
 @dataclass(frozen=True)
-class _Candidate:
-    trial: Trial
-    record: ElementParameters
+class _Scored:
+    """Tables with their card."""
+
     tables: SKSet
     card: ReportCard
-    dimer: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Candidate(_Scored):
+    trial: Trial
+    record: ElementParameters
+    dimers: NDArray[np.float64]
     objective: float
 
 
@@ -221,15 +399,35 @@ def _leaders(trials: Sequence[Trial]) -> list[Trial]:
     return sorted(finished, key=lambda trial: (trial.objective, trial.index))[:CANDIDATES]
 
 
+def _scored(context: FitContext, data: Dataset) -> tuple[CrystalReference, ...]:
+    """The crystals of a fit's report card: all of the element's own, or the binaries that are fitted."""
+    return context.references if context.binary else data.crystals_of(context.symbol)
+
+
+def _score(context: FitContext, data: Dataset, engine: Engine, tables: SKSet) -> ReportCard:
+    """Make the card: of all that the data have of an element, or of the binaries that are fitted."""
+    if not context.binary:
+        return score_tables(tables, context.symbol, data, engine)
+    return score_crystals(tables, context.symbol, context.references, data, engine)
+
+
 def _candidate(context: FitContext, data: Dataset, engine: Engine, trial: Trial) -> _Candidate:
     """Build a trial's tables anew and score them with the report card."""
     repulsion = RepulsionParameters.model_validate(trial.details["repulsion"])
     record = parameters_of(context, trial.parameters, repulsion)
-    tables = build_tables(parameter_set(context, record, "candidate"), [context.symbol])
-    card = score_tables(tables, context.symbol, data, engine)
-    dimer = dimer_curve(tables, context.symbol, engine)
-    objective = repulsion_search(context).objective.of_card(card, wall_violation(DISTANCES, dimer))
-    return _Candidate(trial, record, tables, card, dimer, objective)
+    tables = tables_of(context, record)
+    card = _score(context, data, engine, tables)
+    search = repulsion_search(context)
+    dimers = pair_curves(tables, search.dimers, engine)
+    other = search.objective.electronic(band_errors(band_scores(tables, context.bands, engine)))
+    return _Candidate(
+        tables=tables,
+        card=card,
+        trial=trial,
+        record=record,
+        dimers=dimers,
+        objective=search.objective.of_card(card, search.wall(dimers), other),
+    )
 
 
 def at_border(space: SearchSpace, values: Mapping[str, float]) -> list[str]:
@@ -247,6 +445,21 @@ def published_card(symbol: str, data: Dataset, engine: Engine) -> ReportCard | N
     if symbol not in ptbp.elements:
         return None
     return score_tables(build_tables(ptbp, [symbol]), symbol, data, engine)
+
+
+def _published(context: FitContext, data: Dataset, engine: Engine) -> _Scored | None:
+    """Score the published PTBP parameters of all elements on the crystals of a fit; None where it lacks one."""
+    ptbp = load_parameter_set(PUBLISHED)
+    names = (context.symbol, *context.frozen)
+    if any(name not in ptbp.elements for name in names):
+        return None
+    tables = pair_tables(
+        ptbp.element(context.symbol),
+        {name: ptbp.element(name) for name in names[1:]},
+        functional=ptbp.functional,
+        superposition=ptbp.superposition,
+    )
+    return _Scored(tables, _score(context, data, engine, tables))
 
 
 def _functional(data: Dataset) -> str:

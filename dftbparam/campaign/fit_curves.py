@@ -87,6 +87,8 @@ def fit_curves(
         volumes[crystal.name] = crystal.volume * relative
     curves = {OURS: energy_curves(result.tables, crystals, engine, volumes)[0]}
     if result.published is not None:
-        tables = build_tables(load_parameter_set(PUBLISHED_SET), [result.published.symbol])
+        tables = result.published_tables
+        if tables is None:
+            tables = build_tables(load_parameter_set(PUBLISHED_SET), [result.published.symbol])
         curves[PUBLISHED] = energy_curves(tables, crystals, engine, volumes)[0]
     return curves

@@ -1,14 +1,15 @@
 """The inner search: the repulsion of an element, for fixed tables.
 
-The electronic energy does not depend on the repulsion, so that the repulsion's two or three parameters are optimised
+The electronic energy does not depend on the repulsion, so that the repulsion's one to three parameters are optimised
 inside every evaluation at almost no cost (variable projection): repulsive energies of all crystals and volumes are sums
-over neighbour shells that are listed once. The search is deterministic: a Sobol set over the form's ranges, then
-Nelder and Mead's simplex from its best points.
+over neighbour shells that are listed once, by pair of elements. In a fit on binaries the element's parameters enter two
+of the three kinds of pairs, O-O and O-X by the form's combination rule; X-X is the partner's own and a constant. The
+search is deterministic: a Sobol set over the form's ranges, then Nelder and Mead's simplex from its best points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,17 +20,21 @@ from scipy.stats import qmc
 
 from dftbparam.elements import element
 from dftbparam.engine.embedded import neighbour_shells
+from dftbparam.errors import ParameterError
 from dftbparam.reference import CrystalReference
-from dftbparam.repulsion.forms import get_form
+from dftbparam.repulsion.forms import PairPotential, get_form
 from dftbparam.score.objective import Objective
 from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
-from dftbparam.space import RepulsionParameters, SearchSpace
+from dftbparam.space import ElementParameters, RepulsionParameters, SearchSpace
 from dftbparam.units import HARTREE
 
 Array = NDArray[np.float64]
 
 SAMPLES: Final = 256
 """Points of the global stage; a power of two, as Sobol's sequence wants."""
+
+FEW_SAMPLES: Final = 64
+"""The same for a form of one parameter in a fit on binaries, whose sums over neighbours are several times longer."""
 
 STARTS: Final = 2
 """Simplex searches, from the best samples."""
@@ -45,14 +50,32 @@ SIMPLEX_SIZE: Final = 0.08
 class RepulsionFit:
     """The best repulsion for some tables.
 
-    Its record, the objective, the repulsive energies of the crystals (m, n) in eV/atom, and the dimer's violation of
-    the wall in eV.
+    Its record, the objective, the repulsive energies of the crystals (m, n) in eV/atom, and the violation of the wall
+    by the worst pair in eV.
     """
 
     parameters: RepulsionParameters
     objective: float
     energies: Array
     wall: float
+
+
+@dataclass(frozen=True)
+class _PairSum:
+    """Neighbour shells of one pair of elements in some of the curves, laid end to end.
+
+    ``rows`` tells which of the m x n points have them; ``r`` (s,) distances in Bohr, ``weights`` (s,) half the number
+    of neighbours per atom in eV per Hartree, ``starts`` where each point's shells begin.
+    """
+
+    rows: NDArray[np.int64]
+    r: Array
+    weights: Array
+    starts: NDArray[np.int64]
+
+    def energies(self, potential: PairPotential) -> Array:
+        """Energies of ``rows`` in eV/atom."""
+        return np.asarray(np.add.reduceat(self.weights * potential.value(self.r), self.starts))
 
 
 class RepulsionSearch:
@@ -64,55 +87,96 @@ class RepulsionSearch:
         Element, and name of the repulsive form.
     references, objective
         The crystals and the objective of their curves, in the same order.
+    partners
+        Parameters of the other elements in the crystals; their repulsion has the same form.
+
+    Raises
+    ------
+    ParameterError
+        A partner is missing, or has another form of repulsion or none.
     """
 
-    def __init__(self, symbol: str, form: str, references: Sequence[CrystalReference], objective: Objective) -> None:
+    def __init__(
+        self,
+        symbol: str,
+        form: str,
+        references: Sequence[CrystalReference],
+        objective: Objective,
+        partners: Mapping[str, ElementParameters] | None = None,
+    ) -> None:
         self.form = get_form(form)
+        self.symbol = symbol
         self.objective = objective
+        self._partners = _partner_values(symbol, form, references, partners or {})
         atom = element(symbol)
-        self._atom = {"number": atom.number, "radius": atom.covalent_radius}
-        ranges = self.form.parameters(atom.number, atom.covalent_radius)
-        self.space = SearchSpace(tuple(ranges))
+        self.space = SearchSpace(tuple(self.form.parameters(atom.number, atom.covalent_radius)))
         corners = [self.space.from_unit([x] * len(self.space)) for x in (0.0, 1.0)]
-        reach = max(self.form.homonuclear(v, number=atom.number, radius=atom.covalent_radius).cutoff for v in corners)
-        distances, weights, starts = [], [], [0]
-        for reference, volumes in zip(references, objective.volumes, strict=True):
-            for v in volumes:
-                r, multiplicity = neighbour_shells(reference.atoms(float(v)), reach)
-                # One shell beyond the reach keeps the sums of empty lists apart (reduceat has no empty segments).
-                distances.append(np.append(r, reach + 1.0))
-                weights.append(np.append(0.5 * HARTREE * multiplicity, 0.0))
-                starts.append(starts[-1] + len(r) + 1)
-        contact = contact_distance(symbol)
-        self._dimer = contact * np.array(DISTANCES)
-        self._r = np.concatenate(distances)
-        self._weights = np.concatenate(weights)
-        self._starts = np.array(starts[:-1])
-        self._samples = [np.asarray(u) for u in qmc.Sobol(len(self.space), scramble=False).random(SAMPLES)]
+        pairs = sorted({pair for reference in references for pair in _pairs(reference)})
+        self._fixed = np.zeros(objective.volumes.shape)
+        self._sums: dict[tuple[str, str], _PairSum] = {}
+        for pair in pairs:
+            reach = max(self._potential(pair, values).cutoff for values in corners)
+            found = _pair_sum(pair, references, objective, reach)
+            if symbol in pair:
+                self._sums[pair] = found
+            else:
+                self._fixed.ravel()[found.rows] += found.energies(self._potential(pair, corners[0]))
+        # The dimer of the element itself, and of it with each partner: none may collapse.
+        self.dimers = ((symbol, symbol), *((symbol, partner) for partner in self._partners))
+        self._distances = {
+            pair: 0.5 * sum(contact_distance(s) for s in pair) * np.array(DISTANCES) for pair in self.dimers
+        }
+        few = bool(self._partners) and len(self.space) == 1
+        self._samples = [
+            np.asarray(u) for u in qmc.Sobol(len(self.space), scramble=False).random(FEW_SAMPLES if few else SAMPLES)
+        ]
+
+    def _potential(self, pair: tuple[str, str], values: Mapping[str, float]) -> PairPotential:
+        """The repulsion of a pair with ``values`` for the element that is searched."""
+        atoms = [element(s) for s in pair]
+        a, b = (self._partners.get(s, values) for s in pair)
+        return self.form.pair(
+            a, b, numbers=(atoms[0].number, atoms[1].number), radii=(atoms[0].covalent_radius, atoms[1].covalent_radius)
+        )
 
     def energies(self, values: dict[str, float]) -> Array:
         """Repulsive energies (m, n) of all crystals and volumes, eV/atom."""
-        potential = self.form.homonuclear(values, number=int(self._atom["number"]), radius=self._atom["radius"])
-        sums = np.add.reduceat(self._weights * potential.value(self._r), self._starts)
-        return np.asarray(sums.reshape(self.objective.volumes.shape))
+        total = self._fixed.copy()
+        flat = total.ravel()
+        for pair, found in self._sums.items():
+            flat[found.rows] += found.energies(self._potential(pair, values))
+        return total
 
     def dimer(self, values: dict[str, float]) -> Array:
-        """Repulsive energies (k,) of the dimer at `short_range.DISTANCES`, eV."""
-        potential = self.form.homonuclear(values, number=int(self._atom["number"]), radius=self._atom["radius"])
-        return HARTREE * potential.value(self._dimer)
+        """Repulsive energies (p, k) of the pairs of ``dimers`` at `short_range.DISTANCES`, eV."""
+        return np.array([HARTREE * self._potential(pair, values).value(r) for pair, r in self._distances.items()])
 
-    def value(self, values: dict[str, float], electronic: Array, dimer: Array) -> float:
-        """J of a repulsion with electronic energies of the crystals (m, n), eV/atom, and of the dimer (k,), eV."""
-        wall = wall_violation(DISTANCES, dimer + self.dimer(values))
-        return self.objective.value(self.objective.measure(electronic + self.energies(values)), wall)
+    def wall(self, dimer: Array) -> float:
+        """Violation of the wall, eV, by the worst of total energies (p, k), eV, of the pairs of ``dimers``."""
+        return max(wall_violation(DISTANCES, one) for one in dimer)
 
-    def fit(self, electronic: Array, dimer: Array) -> RepulsionFit:
-        """Find the repulsion that goes best with electronic energies of the crystals (m, n) and of the dimer (k,)."""
+    def value(self, values: dict[str, float], electronic: Array, dimer: Array, other: float = 0.0) -> float:
+        """J of a repulsion; arguments as for `fit`."""
+        wall = self.wall(dimer + self.dimer(values))
+        return self.objective.value(self.objective.measure(electronic + self.energies(values)), wall, other)
+
+    def fit(self, electronic: Array, dimer: Array, other: float = 0.0) -> RepulsionFit:
+        """Find the repulsion that goes best with electronic energies.
+
+        Parameters
+        ----------
+        electronic
+            Of the crystals (m, n), eV/atom.
+        dimer
+            Of the pairs of ``dimers`` (p, k), eV; (k,) where there is but one.
+        other
+            What targets that do not depend on the repulsion add to J: `Objective.electronic`.
+        """
 
         def loss(u: Array) -> float:
             inside = np.clip(u, 0.0, 1.0)
             # Beyond the ranges the value at the border plus the distance, so that the simplex comes back.
-            return self.value(self.space.from_unit(inside), electronic, dimer) + 100.0 * float(
+            return self.value(self.space.from_unit(inside), electronic, dimer, other) + 100.0 * float(
                 np.sum((u - inside) ** 2)
             )
 
@@ -133,7 +197,54 @@ class RepulsionSearch:
         values = self.space.from_unit(best_u)
         return RepulsionFit(
             parameters=RepulsionParameters(form=self.form.name, values=values),
-            objective=self.value(values, electronic, dimer),
+            objective=self.value(values, electronic, dimer, other),
             energies=self.energies(values),
-            wall=wall_violation(DISTANCES, dimer + self.dimer(values)),
+            wall=self.wall(dimer + self.dimer(values)),
         )
+
+
+def _pairs(reference: CrystalReference) -> list[tuple[str, str]]:
+    """Pairs of elements in a crystal, each once."""
+    names = reference.symbols
+    return sorted({(min(a, b), max(a, b)) for a in names for b in names})
+
+
+def _pair_sum(
+    pair: tuple[str, str], references: Sequence[CrystalReference], objective: Objective, reach: float
+) -> _PairSum:
+    """List the neighbours of a pair within ``reach`` (Bohr) in all curves that have both elements."""
+    rows, distances, weights, starts = [], [], [], [0]
+    for i, (reference, volumes) in enumerate(zip(references, objective.volumes, strict=True)):
+        if pair not in _pairs(reference):
+            continue
+        for j, v in enumerate(volumes):
+            r, multiplicity = neighbour_shells(reference.atoms(float(v)), reach, pair)
+            rows.append(i * len(volumes) + j)
+            # One shell beyond the reach keeps the sums of empty lists apart (reduceat has no empty segments).
+            distances.append(np.append(r, reach + 1.0))
+            weights.append(np.append(0.5 * HARTREE * multiplicity, 0.0))
+            starts.append(starts[-1] + len(r) + 1)
+    return _PairSum(np.array(rows), np.concatenate(distances), np.concatenate(weights), np.array(starts[:-1]))
+
+
+def _partner_values(
+    symbol: str, form: str, references: Sequence[CrystalReference], partners: Mapping[str, ElementParameters]
+) -> dict[str, Mapping[str, float]]:
+    """Values of the repulsion of every other element in the crystals."""
+    values: dict[str, Mapping[str, float]] = {}
+    for name in sorted({s for reference in references for s in reference.symbols} - {symbol}):
+        if name not in partners:
+            raise ParameterError(
+                f"the crystals of {symbol} hold {name}, but no parameters of {name} are given; there are: "
+                f"{', '.join(sorted(partners)) or 'none'}",
+                symbol=name,
+            )
+        repulsion = partners[name].repulsion
+        if repulsion is None or repulsion.form != form:
+            has = "none" if repulsion is None else repulsion.form
+            raise ParameterError(
+                f"the repulsion of {symbol} is {form}, that of its partner {name} {has}: only equal forms combine",
+                symbol=name,
+            )
+        values[name] = repulsion.values
+    return values

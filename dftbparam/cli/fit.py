@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from dftbparam.cli.cards import CRYSTAL_COLUMNS, crystal_rows, summary_columns, summary_rows
+from dftbparam.cli.cards import (
+    SECTION_COLUMNS,
+    crystal_columns,
+    crystal_rows,
+    section_rows,
+    summary_columns,
+    summary_rows,
+)
 from dftbparam.cli.options import DftbPlusOption, EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import (
     STDOUT,
+    Column,
     JsonOption,
     angular_block,
     angular_letters,
@@ -27,9 +36,20 @@ from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
+    from dftbparam.campaign.leave_one_out import LeftOut
 
 SCORE_VERSION: Final = 1
 """Raised when a score.json can no longer be read by the previous code."""
+
+LEFT_OUT_COLUMNS: Final = (
+    Column("partner", "without", left=True),
+    Column("crystal", "crystal", left=True),
+    Column("set", "parameters", left=True),
+    Column("dV", "ΔV, %", "+.2f"),
+    Column("dB", "ΔB, %", "+.1f"),
+    Column("phase_energy_error", "phase E, error, eV", "+.3f"),
+    Column("status", "status", left=True),
+)
 
 INTERRUPTED: Final = 130
 """128 + SIGINT, the shell's custom."""
@@ -78,6 +98,54 @@ def fit(
     no_shift: Annotated[
         bool, typer.Option("--no-shift", help="Keep the polarisation shell's level of the free atom.")
     ] = False,
+    partners: Annotated[
+        str | None,
+        typer.Option(
+            "--partners",
+            metavar="NAME|FILE|DIR",
+            help="Fit on binaries, with the other elements' parameters from here: ptbp, a parameters.json, or the "
+            "folder of a run.",
+            show_default=False,
+        ),
+    ] = None,
+    exclude_partner: Annotated[
+        list[str] | None,
+        typer.Option("--exclude-partner", metavar="SYMBOL", help="Leave a partner out; may be repeated."),
+    ] = None,
+    leave_one_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-out", help="Fit anew without each partner in turn, and report how its crystals come out."
+        ),
+    ] = False,
+    leave_one_out_evaluations: Annotated[
+        int | None,
+        typer.Option(
+            "--leave-one-out-evaluations",
+            metavar="N",
+            min=1,
+            help="Points to evaluate in each fit without a partner; default: as in the fit with all.",
+            show_default=False,
+        ),
+    ] = None,
+    crystals: Annotated[
+        str | None,
+        typer.Option(
+            "--crystals",
+            metavar="NAME,...",
+            help="Crystals to fit, by prototype or name; default: all with three dimensions.",
+            show_default=False,
+        ),
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            metavar="NAME[:WEIGHT],...",
+            help="What to fit: eos, bands, gaps, each with a weight if need be, e.g. eos,bands:2.",
+            show_default="eos",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", metavar="N", min=0, help="Seed of the search.", show_default="0")
     ] = None,
@@ -87,15 +155,15 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     json: JsonOption = None,
 ) -> None:
-    """Fit an element to its reference crystals and write its parameter set.
+    """Fit an element to its reference crystals, or to binaries with given partners, and write its parameter set.
 
     Leaves SKF files, parameters, scores, plots and a manifest in the output folder. Ctrl-C and crashes lose no finished
     trial: the same command with --resume goes on.
     """
-    from dftbparam.campaign.fit import run_fit
+    from dftbparam.campaign.fit import plan_fit, run_fit
+    from dftbparam.campaign.leave_one_out import fit_without, partners_to_leave_out
     from dftbparam.engine.factory import make_engine
     from dftbparam.publish import prepare_folder
-    from dftbparam.reference import load_dataset
 
     check_symbol(symbol)
     if workers is not None and scheduler is not None:
@@ -103,6 +171,15 @@ def fit(
             f"--workers {workers} and --scheduler {scheduler} contradict each other: workers are started here, a "
             "scheduler has its own; give one of them"
         )
+    if leave_one_out_evaluations is not None and not leave_one_out:
+        raise ParameterError("--leave-one-out-evaluations needs --leave-one-out")
+    for option, given in (("--exclude-partner", exclude_partner), ("--leave-one-out", leave_one_out)):
+        if given and partners is None:
+            raise ParameterError(
+                f"{option} needs a fit on binaries: say where partners come from, e.g. --partners ptbp"
+            )
+    for name in exclude_partner or ():
+        check_symbol(name)
     folder = out or Path("skf_out") / symbol
     request = _request(
         symbol=symbol,
@@ -116,14 +193,21 @@ def fit(
         repulsion=repulsion,
         power=not fixed_power,
         shift=not no_shift,
+        partners=partners,
+        exclude_partners=None if exclude_partner is None else tuple(exclude_partner),
+        crystals=None if crystals is None else _names("--crystals", crystals),
+        targets=targets,
         seed=seed,
         out=folder,
         resume=resume,
     )
-    load_dataset(request.references).crystals_of(symbol)
+    plan = plan_fit(request)
+    left_out = partners_to_leave_out(request) if leave_one_out else ()
     make_engine(request.engine, command=request.dftbplus).versions()  # a missing engine is said before files are made
     prepare_folder(folder)
     prepare_json(json)
+    if plan.without_parameters:
+        note(f"fit {symbol}: not in the partners' set, and left out: {', '.join(plan.without_parameters)}")
     with Reporter(f"fit {symbol}") as reporter:
         try:
             outcome = run_fit(request, reporter)
@@ -132,12 +216,35 @@ def fit(
             outcome = None
     result = None if outcome is None else outcome.result
     if outcome is None or result is None:
-        complain(f"interrupted after {reporter.done} trials, which are kept; go on with: {_resume_command(folder)}")
-        raise typer.Exit(INTERRUPTED)
-    note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}; drawing and writing")
-    write_outcome(folder, request, result, outcome.trial_rows)
-    _show(symbol, folder, result, json)
+        _interrupted(reporter.done, folder)
+    note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}")
+    tests = []
+    for partner in left_out:
+        with Reporter(f"fit {symbol} without {partner}") as reporter:
+            try:
+                test = fit_without(request, partner, leave_one_out_evaluations, reporter)
+            except KeyboardInterrupt:
+                test = None
+        if test is None:
+            _interrupted(reporter.done, folder)
+        tests.append(test)
+    note(f"fit {symbol}: drawing and writing")
+    write_outcome(folder, request, result, outcome.trial_rows, tests)
+    _show(symbol, folder, result, json, tests)
     note(f"wrote {folder}")
+
+
+def _interrupted(done: int, folder: Path) -> NoReturn:
+    complain(f"interrupted after {done} trials, which are kept; go on with: {_resume_command(folder)}")
+    raise typer.Exit(INTERRUPTED)
+
+
+def _names(option: str, text: str) -> tuple[str, ...]:
+    """Names with a comma between them; `ParameterError` where one is empty."""
+    names = tuple(part.strip() for part in text.split(","))
+    if "" in names:
+        raise ParameterError(f"{option} {text!r}: give names with a comma between them, e.g. rocksalt,zincblende")
+    return names
 
 
 def _request(**given: Any) -> FitRequest:
@@ -151,7 +258,7 @@ def _request(**given: Any) -> FitRequest:
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        place = " ".join(f"--{part}" for part in first["loc"])
+        place = " ".join(f"--{part}".replace("_", "-") for part in first["loc"])
         raise ParameterError(f"{place}: {message}" if place else message) from None
 
 
@@ -163,7 +270,13 @@ def _resume_command(folder: Path) -> str:
     return shlex.join(["dftbparam", *words, "--resume"])
 
 
-def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> None:
+def write_outcome(
+    folder: Path,
+    request: FitRequest,
+    result: FitResult,
+    rows: list[dict[str, Any]],
+    left_out: Sequence[LeftOut] = (),
+) -> None:
     """Draw the plots and write the folder."""
     from dftbparam.campaign.fit_curves import cards_of
     from dftbparam.publish import public_command, write_run_folder
@@ -175,7 +288,12 @@ def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: li
         folder,
         tables=result.tables,
         parameters=result.parameters,
-        score={"schema_version": SCORE_VERSION, "symbol": request.symbol, "cards": cards},
+        score={
+            "schema_version": SCORE_VERSION,
+            "symbol": request.symbol,
+            "cards": cards,
+            **_left_out(result, left_out),
+        },
         trials=rows,
         plots=draw(request, result, rows),
         command=public_command(["dftbparam", *sys.argv[1:]]),
@@ -184,6 +302,16 @@ def write_outcome(folder: Path, request: FitRequest, result: FitResult, rows: li
         seed=request.seed,
         engine_versions=result.engine_versions,
     )
+
+
+def _left_out(result: FitResult, left_out: Sequence[LeftOut]) -> dict[str, Any]:
+    """What a score holds of partners that were left out; nothing where none was."""
+    from dftbparam.campaign.leave_one_out import rows
+
+    if not left_out:
+        return {}
+    fits = {one.partner: one.to_json() for one in left_out}
+    return {"leave_one_out": {"rows": rows(left_out, result), "fits": fits}}
 
 
 def _asked(request: FitRequest) -> dict[str, Any]:
@@ -211,7 +339,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
 
     symbol = request.symbol
     data = load_dataset(request.references)
-    crystals = data.crystals_of(symbol)
+    crystals = result.crystals
     cards = cards_of(result)
     curves = card_curves(
         crystals,
@@ -229,23 +357,30 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         "atom": plot_atom(f"{symbol}: confined and free atom", *atom),
     }
     for prototype, drawn in curves.items():
-        figures[f"energy-volume-{prototype}"] = plot_energy_volume(f"{symbol}, {prototype}", drawn)
+        figures[f"energy-volume-{prototype.replace(' ', '-')}"] = plot_energy_volume(f"{symbol}, {prototype}", drawn)
     return {f"{name}.png": render(figure) for name, figure in figures.items()}
 
 
-def _show(symbol: str, folder: Path, result: FitResult, json: str | None) -> None:
+def _show(symbol: str, folder: Path, result: FitResult, json: str | None, left_out: Sequence[LeftOut] = ()) -> None:
     from dftbparam.campaign.fit_curves import cards_of
+    from dftbparam.campaign.leave_one_out import rows
 
     cards = cards_of(result)
     if json != STDOUT:
-        columns = [column for column in CRYSTAL_COLUMNS if column.key != "symbol"]
+        columns = [column for column in crystal_columns(cards) if column.key != "symbol"]
         show_table(f"{symbol}, crystal by crystal", columns, crystal_rows(cards))
+        for section, more in SECTION_COLUMNS.items():
+            if found := section_rows(cards, section):
+                show_table("", more, found)
+        if left_out:
+            show_table(f"{symbol}, partners left out", LEFT_OUT_COLUMNS, rows(left_out, result))
     value = {
         "symbol": symbol,
         "folder": str(folder),
         "cards": {name: card.model_dump(mode="json") for name, card in cards.items()},
         "at_border": list(result.at_border),
         "max_angular_momentum": angular_letters(result.tables.max_angular),
+        **_left_out(result, left_out),
     }
     present(json, value, f"{symbol}, in short", summary_columns(list(cards)), summary_rows(cards))
     if result.at_border:

@@ -11,13 +11,26 @@ there is no minimum at all. The dimer enters the same sum with 1/3 plus its viol
 distance (`dftbparam.score.short_range`). The three figures enter as root of squares, so that one is not bought with
 another. The denominators are errors one can live with, an eighth to a quarter of those of published PTBP.
 
+Binary crystals enter like elemental ones; dE of each is the error of its energy above the most stable crystal *of the
+same composition*, because only such energies differ by nothing but structure. A crystal that is alone of its
+composition has no dE.
+
 Errors of single crystals are cut (dV at 60 %, dB at 400 %, dE at 2 eV): beyond, a number says no more than "wrong".
+
+Targets beside E(V) (`Targets`) join the sum of squares, each as a weight times its error over an error one can live
+with; they do not depend on the repulsion, and are computed once an evaluation::
+
+    J = sqrt( w_eos^2 [ ... as above ] + (w_bands b / 0.3 eV)^2 + (w_gaps g / 0.3 eV)^2 ) + 6 sum_c u_c
+
+with b the mean over band structures of the error near the Fermi level (`dftbparam.score.bands`), and g that of the
+magnitudes of the errors of the gaps. The error of one band structure is cut at 3 eV, which is also what one that could
+not be computed counts as.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import numpy as np
@@ -26,6 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, EosFitter
 from dftbparam.score.card import ReportCard
+from dftbparam.score.phases import stable_of_composition
 from dftbparam.score.soundness import LOW, OWN_WELL, TOLERANCE
 
 Array = NDArray[np.float64]
@@ -49,18 +63,90 @@ class Weights:
                 raise InputError(f"weight {name} = {value} must be positive; leave a figure out with a large number")
 
 
+TARGETS: Final[Mapping[str, float]] = {"eos": 1.0, "bands": 0.3, "gaps": 0.3}
+"""What a fit may aim at, and the error that counts as one (eV; E(V) has the denominators of `Weights`). A third of an
+eV is what bands of sets that are made for energies alone miss several times over."""
+
+LARGEST_BAND_ERROR: Final = 3.0
+"""eV at which the error of a band structure or of a gap is cut."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a fit aims at: weights by name in `TARGETS`, 0 for what does not count.
+
+    ``eos`` may not be 0: without E(V) nothing determines the repulsion.
+    """
+
+    eos: float = 1.0
+    bands: float = 0.0
+    gaps: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (np.isfinite(value) and value >= 0.0):
+                raise InputError(f"weight of target {name} is {value}; it must be a number of 0 or more")
+        if self.eos == 0.0:
+            raise InputError(
+                "the target eos cannot be left out: E(V) alone determines the repulsion; give it less weight"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Targets:
+        """Read ``eos,bands:2``: names with a comma between them, each with a weight of its own (1 unless given).
+
+        Raises
+        ------
+        InputError
+            A name that is unknown or given twice, or a weight that is not a positive number.
+        """
+        weights: dict[str, float] = {}
+        for part in text.split(","):
+            name, colon, given = (piece.strip() for piece in part.partition(":"))
+            if name not in TARGETS:
+                raise InputError(f"unknown target {name!r}; there are: {', '.join(TARGETS)}", target=name)
+            if name in weights:
+                raise InputError(f"target {name} is given twice in {text!r}", target=name)
+            try:
+                weights[name] = float(given) if colon else 1.0
+            except ValueError:
+                raise InputError(f"weight {given!r} of target {name} is not a number", target=name) from None
+            if not (np.isfinite(weights[name]) and weights[name] > 0.0):
+                raise InputError(f"weight {given} of target {name} must be positive; leave the target out", target=name)
+        return cls(**{name: weights.get(name, 0.0) for name in TARGETS})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that count."""
+        return tuple(name for name, weight in asdict(self).items() if weight > 0.0)
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        weights = asdict(self)
+        return ",".join(name if weights[name] == 1.0 else f"{name}:{weights[name]:g}" for name in self.names)
+
+
+@dataclass(frozen=True)
+class BandErrors:
+    """Errors of band structures near the Fermi level and of their gaps (signed), eV, by crystal; NaN for a failure."""
+
+    bands: Mapping[str, float] = field(default_factory=dict)
+    gaps: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Measures:
     """What an objective is made of; arrays (m,) in the order of the crystals, NaN where there is no minimum.
 
-    ``unsound`` is u of the module, 0 for a sound curve.
+    ``unsound`` is u of the module, 0 for a sound curve; ``compared`` tells the crystals that have a phase energy: those
+    that are not themselves the most stable of their composition.
     """
 
     dV: Array
     dB: Array
     dE: Array
     unsound: Array
-    stable: int
+    compared: NDArray[np.bool_]
 
 
 class Objective:
@@ -74,12 +160,16 @@ class Objective:
         (n,), increasing, in units of each crystal's reference volume; from 0.6 or less to 1.6 or more. A deeper well
         below 0.6 counts like any other; a point there without an energy (the overlap of a strongly compressed crystal
         may be singular) is left out.
-    weights
-        See `Weights`.
+    weights, targets
+        See `Weights` and `Targets`.
     """
 
     def __init__(
-        self, references: Sequence[CrystalReference], relative_volumes: ArrayLike, weights: Weights | None = None
+        self,
+        references: Sequence[CrystalReference],
+        relative_volumes: ArrayLike,
+        weights: Weights | None = None,
+        targets: Targets | None = None,
     ) -> None:
         x = np.asarray(relative_volumes, dtype=np.float64)
         if x.ndim != 1 or len(x) < WINDOW + 2 or not np.all(np.diff(x) > 0.0):
@@ -87,13 +177,14 @@ class Objective:
         if not references:
             raise InputError("no reference crystal to compare with")
         self.weights = weights or Weights()
+        self.targets = targets or Targets()
         self.references = tuple(references)
         self.relative_volumes = x
         self.volumes = np.array([c.volume for c in references])[:, None] * x
         self._v0 = np.array([c.volume for c in references])
         self._b0 = np.array([c.bulk_modulus for c in references])
         energies = np.array([c.energy for c in references])
-        self.stable = int(np.argmin(energies))
+        self.stable = _stable(references)
         self._phase = energies - energies[self.stable]
         self._others = np.arange(len(energies)) != self.stable
         m, n = self.volumes.shape
@@ -136,28 +227,45 @@ class Objective:
             fall = float(curve.max() - min(curve[0], curve[-1])) if len(curve) else 2.0
             unsound[c] = 5.0 / 3.0 + min(fall, 2.0)
         dE = (e0 - e0[self.stable]) - self._phase
-        return Measures(dV=dV, dB=dB, dE=dE, unsound=unsound, stable=self.stable)
+        return Measures(dV=dV, dB=dB, dE=dE, unsound=unsound, compared=self._others)
 
-    def value(self, measures: Measures, wall: float = 0.0) -> float:
-        """Weigh the measures, and the dimer's violation of the wall in eV, into J."""
+    def electronic(self, errors: BandErrors | None) -> float:
+        """The targets beside E(V) as what they add under the root of J; 0 without any."""
+        total, found = 0.0, errors or BandErrors()
+        for name, weight, values in (
+            ("bands", self.targets.bands, found.bands),
+            ("gaps", self.targets.gaps, found.gaps),
+        ):
+            if weight > 0.0:
+                sizes = [
+                    min(abs(value), LARGEST_BAND_ERROR) if np.isfinite(value) else LARGEST_BAND_ERROR
+                    for value in values.values()
+                ]
+                total += (weight * (sum(sizes) / len(sizes) if sizes else LARGEST_BAND_ERROR) / TARGETS[name]) ** 2
+        return total
+
+    def value(self, measures: Measures, wall: float = 0.0, electronic: float = 0.0) -> float:
+        """Weigh the measures, the dimer's violation of the wall in eV, and `electronic` into J."""
         w = self.weights
         volume = _mean(measures.dV, 60.0) / w.volume
         bulk = _mean(measures.dB, 400.0) / w.bulk_modulus
         phase = _mean(measures.dE[self._others], 2.0) / w.phase_energy
         unsound = measures.unsound.sum() + (1.0 / 3.0 + wall if wall > 0.0 else 0.0)
-        return float(np.sqrt(volume**2 + bulk**2 + phase**2) + w.unsound * unsound)
+        squares = self.targets.eos**2 * (volume**2 + bulk**2 + phase**2) + electronic
+        return float(np.sqrt(squares) + w.unsound * unsound)
 
-    def of_card(self, card: ReportCard, wall: float = 0.0) -> float:
+    def of_card(self, card: ReportCard, wall: float = 0.0, electronic: float = 0.0) -> float:
         """J from a report card instead of a scan; the same residuals, from the card's finer fits.
 
         Unsoundness enters as the card gives it: 1/3 plus the depth of a deeper well, 5/3 for a missing minimum.
         """
         by_name = {crystal.prototype: crystal for crystal in card.crystals}
-        crystals = [by_name[reference.prototype] for reference in self.references]
+        crystals = [by_name[reference.name] for reference in self.references]
 
         def column(name: str) -> Array:
             return np.array([np.nan if getattr(c, name) is None else getattr(c, name) for c in crystals])
 
+        energy = column("energy")
         unsound = []
         for crystal in crystals:
             depth = 0.0 if crystal.deeper_well is None else min(crystal.deeper_well.depth, 2.0)
@@ -166,16 +274,25 @@ class Objective:
             Measures(
                 dV=column("dV"),
                 dB=column("dB"),
-                dE=column("phase_energy_error"),
+                # Not the card's own: its zero may be a crystal that is not among these.
+                dE=(energy - energy[self.stable]) - self._phase,
                 unsound=np.array(unsound),
-                stable=self.stable,
+                compared=self._others,
             ),
             wall,
+            electronic,
         )
 
     def __call__(self, energies: Array) -> float:
         """J of curves (m, n), eV/atom on `volumes`."""
         return self.value(self.measure(energies))
+
+
+def _stable(references: Sequence[CrystalReference]) -> NDArray[np.int64]:
+    """Per crystal (m,) the index of the one of its composition that is lowest in energy, the first of equals."""
+    lowest = stable_of_composition(references)
+    index = {reference.name: i for i, reference in enumerate(references)}
+    return np.array([index[lowest[reference.name].name] for reference in references])
 
 
 def _mean(errors: Array, largest: float) -> float:

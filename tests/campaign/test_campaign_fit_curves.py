@@ -14,7 +14,8 @@ from dftbparam.space import load_parameter_set
 def published_carbon():
     """The published set as if it had been fitted."""
     tables = build_tables(load_parameter_set("ptbp"), ["C"])
-    return SimpleNamespace(tables=tables, card=SimpleNamespace(symbol="C"), published=SimpleNamespace(symbol="C"))
+    card = SimpleNamespace(symbol="C")
+    return SimpleNamespace(tables=tables, card=card, published=card, published_tables=None)
 
 
 def test_cards_by_name(published_carbon):

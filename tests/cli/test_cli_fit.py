@@ -46,6 +46,17 @@ def no_search(monkeypatch):
         (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
         (("Si", "--sampler", "guess"), "no sampler 'guess'; there are: skopt, sobol, random"),
         (("Si", "--repulsion", "guess"), "no repulsion 'guess'; there are: screened-nuclear"),
+        (("Si", "--targets", "eos,phonons"), "unknown target 'phonons'; there are: eos, bands, gaps"),
+        (("Si", "--targets", "eos,bands"), "'acwf-unaries-pbe' has no bands of the crystals to fit"),
+        (("Si", "--targets", "bands"), "the target eos cannot be left out"),
+        (("Si", "--crystals", "hcp"), "no crystal 'hcp'; there are: sc, bcc, fcc, diamond"),
+        (("Si", "--crystals", "sc,,fcc"), "--crystals 'sc,,fcc': give names with a comma"),
+        (("O", "--partners", "nothing"), "neither a parameter file nor a shipped set"),
+        (("O", "--partners", "ptbp"), "'acwf-unaries-pbe' has no binaries of O; its binaries: none"),
+        (("O", "--exclude-partner", "Mg"), "--exclude-partner needs a fit on binaries"),
+        (("O", "--partners", "ptbp", "--exclude-partner", "Mq"), "unknown element 'Mq'"),
+        (("O", "--leave-one-out"), "--leave-one-out needs a fit on binaries"),
+        (("O", "--leave-one-out-evaluations", "5"), "--leave-one-out-evaluations needs --leave-one-out"),
         (("Si", "--out", "file/Si"), "output folder 'file/Si' cannot be written"),
         (("Si", "--json", "nowhere/si.json"), "output file 'nowhere/si.json' cannot be written (No such file"),
         (("Si", "--json", "folder"), "output file 'folder' is a folder"),
@@ -83,7 +94,10 @@ def test_options_reach_the_request(run, monkeypatch):
     monkeypatch.setattr(campaign_fit, "run_fit", interrupted)
     run("fit", "Si")
     run("fit", "Si", "--repulsion", "screened-power", "--fixed-power", "--no-shift")
-    plain, chosen = seen
+    run("fit", "Si", "--crystals", "sc, fcc", "--targets", "eos:2")
+    plain, chosen, some = seen
+    assert (some.crystals, some.targets, some.partners) == (("sc", "fcc"), "eos:2", None)
+    assert (plain.crystals, plain.targets, plain.exclude_partners) == ((), "eos", ())
     assert (plain.repulsion, plain.power, plain.shift) == ("screened-power", True, True)
     assert (chosen.repulsion, chosen.power, chosen.shift) == ("screened-power", False, False)
 
@@ -100,7 +114,7 @@ def test_help_shows_the_defaults_of_the_request():
 
     options = {option.name: option for option in get_command(app).commands["fit"].params}
     fields = campaign_fit.FitRequest.model_fields
-    for name in ("sampler", "evaluations", "workers", "repulsion", "seed"):
+    for name in ("sampler", "evaluations", "workers", "repulsion", "targets", "seed"):
         assert options[name].show_default == str(fields[name].default)
     assert options["out"].show_default == "skf_out/SYMBOL"
 

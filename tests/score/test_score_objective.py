@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dftbparam.errors import InputError
-from dftbparam.reference import load_dataset
-from dftbparam.score.objective import Objective, Weights
+from dftbparam.reference import CrystalReference, load_dataset
+from dftbparam.score.objective import BandErrors, Objective, Targets, Weights
 
 X = np.array([0.6, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.2, 1.4, 1.6])
 
@@ -58,6 +58,44 @@ def test_implosion_and_missing_minimum_cost(crystals, objective):
     assert np.isnan(measures.dV[1])
     assert measures.unsound[1] == pytest.approx(5.0 / 3.0 + 1.0)
     assert 6.0 < objective(imploding) < objective(falling)
+
+
+def test_energies_are_compared_within_a_composition():
+    def crystal(prototype, volume, energy, partner="O"):
+        return CrystalReference(
+            symbol="Mg",
+            partner=partner,
+            prototype=prototype,
+            volume=volume,
+            bulk_modulus=1.0,
+            bulk_modulus_derivative=4.0,
+            energy=energy,
+        )
+
+    crystals = [
+        crystal("rocksalt", 9.6, -6.0),
+        crystal("zincblende", 12.0, -5.8),
+        crystal("fluorite", 10.2, -3.0),
+        crystal("fcc", 11.0, -1.0, partner=None),
+    ]
+    objective = Objective(crystals, X)
+    measures = objective.measure(curves(crystals, objective, shift={"zincblende": 0.1, "fluorite": 7.0, "fcc": -3.0}))
+    np.testing.assert_allclose(measures.dE, [0.0, 0.1, 0.0, 0.0], atol=1e-6)
+    assert measures.compared.tolist() == [False, True, False, False]
+    assert objective.value(measures) == pytest.approx(0.1 / 0.05, rel=1e-4)
+
+
+def test_targets_join_the_sum_of_squares(crystals):
+    objective = Objective(crystals, X, targets=Targets(eos=0.5, bands=2.0, gaps=1.0))
+    measures = objective.measure(curves(crystals, objective, stretch=1.04))
+    errors = BandErrors(bands={"diamond": 0.3, "fcc": 0.9}, gaps={"diamond": -0.6})
+    expected = np.sqrt((0.5 * 2.0) ** 2 + (2.0 * 0.6 / 0.3) ** 2 + (0.6 / 0.3) ** 2)
+    assert objective.value(measures, 0.0, objective.electronic(errors)) == pytest.approx(expected, rel=1e-4)
+    failed = BandErrors(bands={"diamond": np.nan}, gaps={"diamond": 50.0})
+    assert objective.electronic(failed) == pytest.approx((2.0 * 3.0 / 0.3) ** 2 + (3.0 / 0.3) ** 2)
+    # Nothing known is as bad as a failure; nothing aimed at costs nothing.
+    assert objective.electronic(None) == pytest.approx(objective.electronic(failed))
+    assert Objective(crystals, X).electronic(errors) == 0.0
 
 
 def test_failed_points_are_not_vouched_for(crystals, objective):
