@@ -90,8 +90,10 @@ class TestCurves:
 class TestRecipes:
     def test_cutoff_of_a_compound_is_the_highest(self):
         assert recipe_for(["Al"]).cutoff == 350.0
-        assert recipe_for(["O"]).cutoff == 450.0
-        assert recipe_for(["Zn", "O"]).cutoff == 500.0
+        assert recipe_for(["B"]).cutoff == 450.0
+        assert recipe_for(["Zn", "S"]).cutoff == 500.0
+        assert recipe_for(["Zn", "O"]).cutoff == 600.0
+        assert recipe_for(["Zn", "O"]).kpoint_density < recipe_for(["Zn"]).kpoint_density
         assert recipe_for(["Zn"], cutoff=300.0).cutoff == 300.0
 
     @pytest.mark.parametrize(

@@ -167,7 +167,7 @@ def _curves(found: _Found, summary: Collected) -> tuple[list[list[Any]], list[li
                 _round(fit.b0, 6),
                 _round(fit.b0_prime, 4),
                 _round(fit.e0, 6),
-                0,
+                _round(fit.rms, 6),
                 1,
             ]
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from dftbparam.elements import element
 from dftbparam.errors import FileFormatError, ReferenceDataError, StructureError
+from dftbparam.reference.dataset import count_frames
 from dftbparam.reference.dft.recipe import recipe_for
 from dftbparam.reference.dft.tasks import Task
 from dftbparam.reference.prototypes import mesh
@@ -43,11 +44,16 @@ def read_structures(path: Path) -> list[Atoms]:
     from ase.io import read
 
     try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ReferenceDataError(f"{path} cannot be read ({error.strerror})", path=str(path)) from None
+    # ASE's reader passes over some malformed numbers of atoms.
+    if not count_frames(content, str(path)):
+        raise FileFormatError("no structure in it", path=str(path))
+    try:
         frames = cast("list[Atoms]", read(path, index=":", format="extxyz"))
     except Exception as error:  # ASE's reader raises whatever it stumbles over
         raise FileFormatError(f"not an extended xyz file ({type(error).__name__}: {error})", path=str(path)) from None
-    if not frames:
-        raise FileFormatError("no structure in it", path=str(path))
     return frames
 
 
@@ -66,7 +72,8 @@ def structure_tasks(frames: Iterable[Any], **changes: Any) -> list[Task]:
 
     Returns
     -------
-    One `Task` a structure, in their order, of the kind ``forces``; labels are ``Si-O/<name>/frames/<number>``.
+    One `Task` a structure, in their order, of the kind ``forces``; labels are ``Si-O/<name>/frames/<number>``,
+    elements in the order of their first atoms.
 
     Raises
     ------
@@ -86,7 +93,7 @@ def structure_tasks(frames: Iterable[Any], **changes: Any) -> list[Task]:
         recipe = recipe_for(symbols, **changes)
         a, b, c = (bool(periodic) for periodic in atoms.pbc)
         kpts = mesh(atoms.cell.array, recipe.kpoint_density, (a, b, c))
-        label = f"{'-'.join(sorted(symbols))}/{_slug(atoms.info.get('name'))}/frames/{index:04d}"
+        label = f"{'-'.join(symbols)}/{_slug(atoms.info.get('name'))}/frames/{index:04d}"
         details = {"index": index, **{key: _plain(atoms.info[key]) for key in KEPT if key in atoms.info}}
         tasks.append(Task.of(label, "forces", recipe, atoms, kpts, details=details))
     return tasks
