@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dftbparam.campaign.scoring import TEMPERATURE, fit_crystals, scoring_provenance
+from dftbparam.campaign.scoring import fit_crystals, scoring_provenance
 from dftbparam.campaign.target_scoring import compute_bands, formation_scores, gap_scores, stable_elements
 from dftbparam.engine.base import Engine
 from dftbparam.reference import CrystalReference, Dataset
@@ -36,7 +36,7 @@ def score_crystals(
     scans, fits = fit_crystals(tables, crystals, engine)
     names = {crystal.name for crystal in crystals}
     bands, failed = compute_bands(
-        tables, [one for one in references.bands if one.name in names and symbol in one.symbols], engine, TEMPERATURE
+        tables, [one for one in references.bands if one.name in names and symbol in one.symbols], engine
     )
     gaps, gapless = gap_scores([one.score for one in bands])
     missing = {f"bands {name}": why for name, why in failed.items()}

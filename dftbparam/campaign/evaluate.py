@@ -29,12 +29,13 @@ from dftbparam.campaign.scoring import (
     dimer_curve,
     energy_curves,
 )
+from dftbparam.campaign.target_scoring import checked, compute_bands
 from dftbparam.elements import element
 from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import CalculationError, DftbparamError, InputError, StructureError
+from dftbparam.errors import CalculationError, DftbparamError
 from dftbparam.reference import BandReference, CrystalReference
-from dftbparam.score.bands import BandScore, BandTarget
+from dftbparam.score.bands import BandScore
 from dftbparam.score.objective import BandErrors, Measures, Objective, Targets, Weights
 from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
@@ -239,12 +240,12 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
     }
     metrics = {**_metrics(measures, len(errors)), "wall_violation": fitted.wall}
     if context.bands:
-        found = [score for score in bands.values() if isinstance(score, BandScore)]
+        found = [score for score in bands.values() if score is not None]
         metrics["bands_rms"] = float(np.mean([score.rms for score in found])) if found else None
         details["bands"] = {
-            name: {"rms": score.rms, "rms_near": score.rms_near, "gap_error": score.gap_error}
-            if isinstance(score, BandScore)
-            else str(score)
+            name: None
+            if score is None
+            else {"rms": score.rms, "rms_near": score.rms_near, "gap_error": score.gap_error}
             for name, score in bands.items()
         }
     return TrialResult(objective=fitted.objective, metrics=metrics, details=details)
@@ -267,8 +268,7 @@ def electronic_energies(
         structures += [reference.atoms(float(v)) for v in row[::-1]]
         one = replace(crystal_settings(reference), repulsion=False, scc_tolerance=SCC_TOLERANCE, reuse_charges=True)
         settings += [replace(one, reuse_charges=False), *[one] * (len(row) - 1)]
-    results = engine.compute(tables, structures, settings)
-    _raise_bad_input(results)
+    results = checked(engine.compute(tables, structures, settings))
     energies = [
         result.extrapolated_energy * HARTREE / len(atoms) if isinstance(result, Result) else np.nan
         for result, atoms in zip(results, structures, strict=True)
@@ -297,69 +297,18 @@ def pair_curves(tables: SKSet, pairs: tuple[tuple[str, str], ...], engine: Engin
     return np.array(curves)
 
 
-def band_scores(
-    tables: SKSet, references: tuple[BandReference, ...], engine: Engine
-) -> dict[str, BandScore | DftbparamError]:
-    """Compare band structures at the volumes and points of the references; by crystal, the error of what failed."""
-    structures = [one.atoms(one.volume) for one in references]
-    settings = [
-        Settings(
-            kpts=one.mesh(one.volume, KPT_DENSITY),
-            temperature=TEMPERATURE,
-            repulsion=False,
-            scc_tolerance=SCC_TOLERANCE,
-            band_points=one.points,
-        )
-        for one in references
-    ]
-    if not references:
-        return {}
-    results = engine.compute(tables, structures, settings)
-    _raise_bad_input(results)
-    out: dict[str, BandScore | DftbparamError] = {}
-    for one, atoms, result in zip(references, structures, results, strict=True):
-        if not isinstance(result, Result):
-            out[one.name] = result
-            continue
-        assert result.bands is not None
-        target = _band_target(one, valence_electrons(tables, atoms))
-        out[one.name] = target.compare(result.bands * HARTREE, result.fermi_level * HARTREE)
-    return out
+def band_scores(tables: SKSet, references: tuple[BandReference, ...], engine: Engine) -> dict[str, BandScore | None]:
+    """Compare band structures with their references, by crystal, as the report card does; None for what failed."""
+    found, _ = compute_bands(tables, references, engine)
+    scores = {one.reference.name: one.score for one in found}
+    return {reference.name: scores.get(reference.name) for reference in references}
 
 
-def valence_electrons(tables: SKSet, atoms: Atoms) -> float:
-    """Electrons of a neutral structure in the shells of the tables."""
-    sites = [tables.files[symbol, symbol].on_site for symbol in map(str, atoms.symbols)]
-    return float(sum(site.occupations.sum() for site in sites if site is not None))
-
-
-_BAND_TARGETS: OrderedDict[tuple[int, float], BandTarget] = OrderedDict()
-
-
-def _band_target(reference: BandReference, electrons: float) -> BandTarget:
-    """Prepare a band structure once per process."""
-    key = (id(reference), electrons)  # the target holds the reference, so that its id is not given away again
-    if key not in _BAND_TARGETS:
-        _BAND_TARGETS[key] = BandTarget(reference, electrons)
-        while len(_BAND_TARGETS) > 64:
-            _BAND_TARGETS.popitem(last=False)
-    return _BAND_TARGETS[key]
-
-
-def band_errors(scores: Mapping[str, BandScore | DftbparamError]) -> BandErrors:
+def band_errors(scores: Mapping[str, BandScore | None]) -> BandErrors:
     """What the objective takes of band scores; NaN for those that failed. A gap that is not known has no error."""
-    gaps = {name: score.gap_error if isinstance(score, BandScore) else np.nan for name, score in scores.items()}
-    return BandErrors(
-        bands={name: score.rms if isinstance(score, BandScore) else np.nan for name, score in scores.items()},
-        gaps={name: error for name, error in gaps.items() if error is not None},
-    )
-
-
-def _raise_bad_input(results: list[Result | DftbparamError]) -> None:
-    """Raise what is wrong for every structure: bad tables or settings; atoms too close are a matter of one."""
-    for result in results:
-        if isinstance(result, InputError) and not isinstance(result, StructureError):
-            raise result
+    bands = {name: np.nan if score is None else score.rms for name, score in scores.items()}
+    gaps = {name: np.nan if score is None else score.gap_error for name, score in scores.items()}
+    return BandErrors(bands=bands, gaps={name: error for name, error in gaps.items() if error is not None})
 
 
 def _metrics(measures: Measures, failed: int) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from dftbparam.score.objective import Targets
 from dftbparam.slako.build import build_tables
 from dftbparam.space import RepulsionParameters, load_parameter_set
 from dftbparam.space.element_space import element_space, starting_points
-from dftbparam.units import HARTREE
+from dftbparam.units import BOLTZMANN, HARTREE
 
 DATASET = """format = 2
 name = "{name}"
@@ -294,7 +294,9 @@ def bands_of_silicon(ptbp):
     volume = 20.4
     crystal = load_dataset().crystals_of("Si")[3]
     assert crystal.prototype == "diamond"
-    settings = Settings(kpts=crystal.mesh(volume, 3.0), temperature=1000.0, repulsion=False, band_points=points)
+    settings = Settings(
+        kpts=crystal.mesh(volume, 6.0), temperature=0.086 / (HARTREE * BOLTZMANN), repulsion=False, band_points=points
+    )
     (result,) = EmbeddedEngine().compute(build_tables(ptbp, ["Si"]), [crystal.atoms(volume)], settings)
     energies = (result.bands - result.fermi_level) * HARTREE
     return BandReference(
