@@ -366,7 +366,7 @@ def test_duplicates_with_different_energies(silicon):
 @given(st.integers(0, 10**6), st.floats(0.0, 180.0), st.floats(0.01, 0.2))
 @settings(max_examples=25, deadline=None)
 def test_same_and_not_the_same(seed, angle, size):
-    from dftbparam.reference.check import _same_view, _view
+    from dftbparam.reference.check_frames import _same_view, _view
 
     random = np.random.default_rng(seed)
     one = displaced(number=1, seed=seed)[0]
