@@ -144,7 +144,10 @@ def import_(
         "settings": dict(made.settings),
         "notes": list(made.notes),
     }
-    present(json, value, f"{label}, {made.functional}", columns, rows)
+    if rows:
+        present(json, value, f"{label}, {made.functional}", columns, rows)
+    elif json is not None:
+        show_json(json, value)
     for text in made.notes:
         note(text)
     note(
