@@ -89,7 +89,7 @@ def compute(
     if computed is not None and computed.interrupted:
         note("interrupted; the same command goes on")
         raise typer.Exit(1)
-    if set(summary.files) <= {"dataset.toml"}:
+    if not summary.files:
         note("nothing was computed that a data set could hold")
         raise typer.Exit(1)
 

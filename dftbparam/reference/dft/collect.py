@@ -6,7 +6,6 @@ bytes. Layout: ``references/README.md``; beside it ``convergence.csv`` (what den
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections import Counter, defaultdict
@@ -18,22 +17,25 @@ from typing import Any, Final, cast
 import numpy as np
 
 from dftbparam.errors import NoMinimum
+from dftbparam.reference.dataset import (
+    ATOMS_FILE,
+    BANDS_FILE,
+    CRYSTALS_FILE,
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    FRAMES_FILE,
+    POINTS_COLUMNS,
+    POINTS_FILE,
+)
 from dftbparam.reference.dft.archive import Archive
 from dftbparam.reference.dft.curves import next_steps
 from dftbparam.reference.dft.tasks import Task
 from dftbparam.reference.eos_fit import EosFit, fit_birch_murnaghan
+from dftbparam.reference.layout import CRYSTAL_COLUMNS, UNITS, VOLUME_RANGE, checksums, table, toml
 
-POINT_COLUMNS: Final = ("symbol", "partner", "prototype", "volume", "energy", "energy_free")
-CRYSTAL_COLUMNS: Final = (
-    "symbol", "partner", "prototype", "volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread",
-    "n_codes",
-)  # fmt: skip
+CONVERGENCE_FILE: Final = "convergence.csv"
 ATOM_COLUMNS: Final = ("symbol", "energy", "magnetic_moment", "status")
 CONVERGENCE_COLUMNS: Final = ("symbol", "prototype", "setting", "value", "base_value", "energy", "change")
-
-FUNCTIONALS: Final = {"PBE": "PBE"}
-
-HEADER: Final = "# Made by 'dftbparam references compute' from its calculations; README.md beside it says how.\n"
 
 
 @dataclass
@@ -70,22 +72,24 @@ def collect(archive: Archive, folder: Path, name: str | None = None) -> Collecte
         A record cannot be read.
     """
     found, summary = _sort(archive)
-    files: dict[str, tuple[str, int]] = {}
     points, crystals = _curves(found, summary)
-    files["points.csv"] = _table(POINT_COLUMNS, points)
-    files["data.csv"] = _table(CRYSTAL_COLUMNS, crystals)
-    files["bands.jsonl"] = _bands(found.bands)
-    files["atoms.csv"] = _table(ATOM_COLUMNS, _atoms(found.atoms))
-    files["convergence.csv"] = _table(CONVERGENCE_COLUMNS, _convergence(found.convergence))
-    files["frames.extxyz"] = _frames(found.frames)
-    files["dataset.toml"] = (_description(found, name or folder.resolve().name), 1)
+    made = {
+        CRYSTALS_FILE: _table(CRYSTAL_COLUMNS, crystals),
+        POINTS_FILE: _table(POINTS_COLUMNS, points),
+        BANDS_FILE: _bands(found.bands),
+        ATOMS_FILE: _table(ATOM_COLUMNS, _atoms(found.atoms)),
+        CONVERGENCE_FILE: _table(CONVERGENCE_COLUMNS, _convergence(found.convergence)),
+        FRAMES_FILE: _frames(found.frames),
+    }
+    files = {file: (content, count) for file, (content, count) in made.items() if count}
+    summary.files = {file: count for file, (_, count) in files.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    for file, (text, count) in files.items():
-        if count:
-            summary.files[file] = count
-            temporary = folder / f".{file}.writing"
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(folder / file)
+    # The description comes last: until it is replaced, its checksums tell that the rest is newer.
+    description = toml(_description(found, name or folder.resolve().name, files)).encode()
+    for file, content in (*((file, content) for file, (content, _) in files.items()), (DESCRIPTION_FILE, description)):
+        temporary = folder / f".{file}.writing"
+        temporary.write_bytes(content)
+        temporary.replace(folder / file)
     return summary
 
 
@@ -174,7 +178,7 @@ def _curves(found: _Found, summary: Collected) -> tuple[list[list[Any]], list[li
     return points, crystals
 
 
-def _bands(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[str, int]:
+def _bands(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[bytes, int]:
     lines = []
     for task, record in sorted(entries, key=lambda entry: entry[0].label):
         compound, prototype, *_ = task.label.split("/")
@@ -197,7 +201,7 @@ def _bands(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[str, int]
                 separators=(",", ":"),
             )
         )
-    return "".join(line + "\n" for line in lines), len(lines)
+    return "".join(line + "\n" for line in lines).encode(), len(lines)
 
 
 def _atoms(entries: Iterable[tuple[Task, Mapping[str, Any]]]) -> list[list[Any]]:
@@ -235,10 +239,10 @@ def _convergence(entries: Iterable[tuple[Task, Mapping[str, Any]]]) -> list[list
     return rows
 
 
-def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[str, int]:
+def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[bytes, int]:
     """Extended xyz: energies (free energy, of which the forces are the derivative), forces, stress."""
     if not entries:
-        return "", 0
+        return b"", 0
     from ase.calculators import singlepoint
     from ase.io import extxyz
 
@@ -264,78 +268,49 @@ def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[str, int
         images.append(atoms)
     text = io.StringIO()
     write_extxyz(text, images)
-    return text.getvalue(), len(images)
+    return text.getvalue().encode(), len(images)
 
 
-def _description(found: _Found, name: str) -> str:
-    recipe = Task.model_fields["recipe"].annotation
-    assert recipe is not None
-    counted = [json.loads(text) for text, n in found.recipes.items() if n]
-    cutoffs = sorted({r["cutoff"] for r in counted})
-    codes = sorted({r["code"] for r in counted})
+def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]]) -> dict[str, Any]:
+    """What dataset.toml says."""
+    recipes = [json.loads(text) for text, n in found.recipes.items() if n]
     versions: dict[str, set[str]] = defaultdict(set)
     for text in found.versions:
         for package, version in json.loads(text).items():
             versions[package].add(version)
-    same = {key: {json.dumps(r[key]) for r in counted} for key in (counted[0] if counted else {})}
-    settings = {
-        key: json.loads(next(iter(values)))
-        for key, values in sorted(same.items())
-        if len(values) == 1 and key not in ("code", "options", "cutoff")
+    # A setting that all calculations share is stated once; the others as the list of their values.
+    values = {key: sorted({json.dumps(r[key]) for r in recipes}) for key in (recipes[0] if recipes else {})}
+    settings: dict[str, Any] = {}
+    for key, texts in values.items():
+        found_values = sorted((json.loads(text) for text in texts), key=repr)
+        if any(found_values):
+            settings[key] = found_values[0] if len(found_values) == 1 else found_values
+    codes = sorted({r["code"] for r in recipes})
+    return {
+        "format": FORMAT_VERSION,
+        "name": name,
+        "title": f"Crystals, layers and chains computed with {', '.join(codes) or 'no code'}",
+        "source": "dftbparam references compute",
+        "doi": "",
+        "licence": "CC-BY-4.0",
+        "functional": ", ".join(sorted({r["functional"] for r in recipes})) or "none",
+        "spin": "none",
+        "energy_zero": "total energies as the code gives them; [offsets] has the isolated atoms",
+        "version": "1",
+        "units": UNITS,
+        "volume_range": VOLUME_RANGE,
+        "settings": {
+            **settings,
+            "versions": {package: ", ".join(sorted(v)) for package, v in sorted(versions.items())},
+            "setups": dict(sorted(found.setups.items())),
+        },
+        "offsets": {symbol: energy for symbol, energy, *_ in _atoms(found.atoms)},
+        "files": checksums(files),
     }
-    lines = [
-        "# Made by 'dftbparam references compute'.",
-        "format = 2",
-        f"name = {_toml(name)}",
-        f"title = {_toml('Crystals, layers and chains computed with ' + ', '.join(codes))}",
-        'source = "computed with dftbparam"',
-        'doi = ""',
-        'licence = "CC-BY-4.0"',
-        f"functional = {_toml(', '.join(sorted({r['functional'] for r in counted})))}",
-        'spin = "none"',
-        'energy_zero = "total energies as the code gives them; see [offsets]"',
-        'version = "1"',
-        "",
-        "[units]",
-        'volume = "angstrom^3/atom"',
-        'bulk_modulus = "eV/angstrom^3"',
-        'energy = "eV/atom"',
-        "",
-        "[volume_range]",
-        "low = 0.94",
-        "high = 1.06",
-        "points = 7",
-        "",
-        "[settings]",
-        f"code = {_toml(', '.join(codes))}",
-        f"cutoffs = {json.dumps(cutoffs)}",
-        *(f"{key} = {_toml(value)}" for key, value in settings.items()),
-        "",
-        "[settings.versions]",
-        *(f"{_toml(package)} = {_toml(', '.join(sorted(v)))}" for package, v in sorted(versions.items())),
-        "",
-        "[settings.setups]",
-        *(f"{symbol} = {_toml(setup)}" for symbol, setup in sorted(found.setups.items())),
-        "",
-        "# Energies of isolated atoms, eV/atom: what to subtract where energies of different elements meet.",
-        "[offsets]",
-        *(f"{symbol} = {energy}" for symbol, energy, *_ in _atoms(found.atoms)),
-    ]
-    return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
-    """A TOML value; JSON writes text and numbers the same way."""
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[str, int]:
-    text = io.StringIO()
-    text.write(HEADER)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue(), len(rows)
+def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[bytes, int]:
+    return table(columns, [dict(zip(columns, row, strict=True)) for row in rows]), len(rows)
 
 
 def _round(value: Any, digits: int) -> float:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import io
-import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,18 +28,13 @@ from dftbparam.reference.dataset import (
 )
 from dftbparam.reference.importers.assemble import Collection
 from dftbparam.reference.importers.frame import Curve, Frame
+from dftbparam.reference.layout import CRYSTAL_COLUMNS, UNITS, VOLUME_RANGE, checksums, table, toml
 from dftbparam.reference.records import CrystalReference, Dataset
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """Names of sets: they are folders, and stand in command lines."""
 
 README_FILE: Final = "README.md"
-_CRYSTAL_COLUMNS: Final = (
-    "symbol", "partner", "prototype", "volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread",
-    "n_codes",
-)  # fmt: skip
-_UNITS: Final = {"volume": "angstrom^3/atom", "bulk_modulus": "eV/angstrom^3", "energy": "eV/atom"}
-_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -112,7 +104,7 @@ def _write(folder: Path, collection: Collection, provenance: Provenance) -> None
         files[POINTS_FILE] = _points(collection.curves), sum(len(curve.volumes) for curve in collection.curves)
     if collection.atoms:
         rows = [atom.model_dump() for atom in collection.atoms]
-        files[ATOMS_FILE] = _table(tuple(rows[0]), rows), len(rows)
+        files[ATOMS_FILE] = table(tuple(rows[0]), rows), len(rows)
     if collection.frames:
         files[FRAMES_FILE] = _frames(collection.frames), len(collection.frames)
     for name, (content, _) in files.items():
@@ -131,14 +123,11 @@ def _write(folder: Path, collection: Collection, provenance: Provenance) -> None
         "spin": collection.spin,
         "energy_zero": zero,
         "version": provenance.version,
-        "units": _UNITS,
-        "volume_range": {"low": 0.94, "high": 1.06, "points": 7},
+        "units": UNITS,
+        "volume_range": VOLUME_RANGE,
         "settings": dict(collection.settings),
         "offsets": dict(collection.offsets),
-        "files": {
-            name: {"sha256": hashlib.sha256(content).hexdigest(), "rows": rows}
-            for name, (content, rows) in files.items()
-        },
+        "files": checksums(files),
     }
     _put(folder / DESCRIPTION_FILE, toml(description).encode())
     _put(folder / README_FILE, _readme(collection, provenance, zero).encode())
@@ -151,14 +140,6 @@ def _put(path: Path, content: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    return buffer.getvalue().encode()
-
-
 def _crystals(crystals: Sequence[CrystalReference]) -> bytes:
     rows = []
     for crystal in crystals:
@@ -167,7 +148,7 @@ def _crystals(crystals: Sequence[CrystalReference]) -> bytes:
         for name, digits in (("volume", 6), ("bulk_modulus", 6), ("bulk_modulus_derivative", 4), ("energy", 6)):
             row[name] = round(row[name], digits)
         rows.append(row)
-    return _table(_CRYSTAL_COLUMNS, rows)
+    return table(CRYSTAL_COLUMNS, rows)
 
 
 def _points(curves: Sequence[Curve]) -> bytes:
@@ -180,7 +161,7 @@ def _points(curves: Sequence[Curve]) -> bytes:
                 round(float(other), 9) if np.isfinite(other) else None,
             )  # fmt: skip
             rows.append(dict(zip(POINTS_COLUMNS, values, strict=True)))
-    return _table(POINTS_COLUMNS, rows)
+    return table(POINTS_COLUMNS, rows)
 
 
 def _frames(frames: Sequence[tuple[Frame, str]]) -> bytes:
@@ -216,40 +197,6 @@ def _frames(frames: Sequence[tuple[Frame, str]]) -> bytes:
 def _text(value: str) -> str:
     """One line without the quotes and brackets that the comment line of an xyz file could be broken with."""
     return re.sub(r"[\s\"'\\{}\[\]=]+", " ", value).strip()
-
-
-def toml(table: Mapping[str, Any]) -> str:
-    """Write a table of texts, numbers, lists and tables as TOML; plain values come before tables, as TOML wants it."""
-    lines: list[str] = []
-    _toml(table, (), lines)
-    return "\n".join(lines) + "\n"
-
-
-def _toml(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
-    for key, value in table.items():
-        if not isinstance(value, Mapping):
-            lines.append(f"{_key(key)} = {_value(value)}")
-    for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            inner = (*path, key)
-            if not all(isinstance(part, Mapping) for part in value.values()):
-                lines.extend(("", f"[{'.'.join(map(_key, inner))}]"))
-            _toml(value, inner, lines)
-
-
-def _key(key: str) -> str:
-    return key if _BARE.fullmatch(key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    if isinstance(value, int | float):
-        return repr(value)
-    # Texts of JSON are texts of TOML but for one character, which JSON leaves as it is and TOML forbids.
-    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _readme(collection: Collection, provenance: Provenance, zero: str) -> str:
