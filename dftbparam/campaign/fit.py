@@ -35,7 +35,7 @@ from dftbparam.propose import proposer_names
 from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score import ReportCard
-from dftbparam.score.objective import Targets
+from dftbparam.score.objective import BINARY_WEIGHTS, Targets
 from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
@@ -51,6 +51,9 @@ RUN_ID: Final = "fit"
 
 CANDIDATES: Final = 8
 """Trials that are scored with the report card before one is chosen."""
+
+BINARY_CANDIDATES: Final = 3
+"""The same in a fit on binaries, where a card takes as long as several trials."""
 
 PUBLISHED: Final = "ptbp"
 """The published set that every fit is compared with."""
@@ -128,11 +131,11 @@ class FitRequest(BaseModel):
 class FitResult:
     """What a fit that ran to its end found.
 
-    ``best`` is the trial chosen: of the `CANDIDATES` best by the objective of the search the one whose report card
-    gives the best, because the card's fits are finer. ``at_border`` names parameters that ended at an end of their
-    range; ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries those of the element, of each
-    partner and of the two; ``card`` and ``published`` (None where PTBP lacks an element) are report cards by the same
-    engine on the same crystals, ``crystals``; ``published_tables`` are PTBP's files.
+    ``best`` is the trial chosen: of the `CANDIDATES` (on binaries `BINARY_CANDIDATES`) best by the objective of the
+    search the one whose report card gives the best, because the card's fits are finer. ``at_border`` names parameters
+    that ended at an end of their range; ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries
+    those of the element, of each partner and of the two; ``card`` and ``published`` (None where PTBP lacks an element)
+    are report cards by the same engine on the same crystals, ``crystals``; ``published_tables`` are PTBP's files.
     """
 
     best: Trial
@@ -208,6 +211,7 @@ def plan_fit(request: FitRequest) -> FitPlan:
         command=request.dftbplus,
         functional=functional,
         superposition=partners.superposition,
+        weights=BINARY_WEIGHTS,
         partners=partners,
         targets=targets,
         bands=_bands(data, chosen, targets),
@@ -328,7 +332,8 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
     if outcome.best is None:
         kinds = ", ".join(f"{n} {name}" for name, n in outcome.failures.items())
         raise CalculationError(f"{request.symbol}: none of {len(outcome.trials)} trials succeeded ({kinds})")
-    candidates = [_candidate(context, data, engine, trial) for trial in _leaders(outcome.trials)]
+    leaders = _leaders(outcome.trials, BINARY_CANDIDATES if context.binary else CANDIDATES)
+    candidates = [_candidate(context, data, engine, trial) for trial in leaders]
     chosen = min(candidates, key=lambda candidate: (candidate.objective, candidate.trial.index))
     record = chosen.record
     border = at_border(space, chosen.trial.parameters) + at_border(
@@ -393,10 +398,10 @@ class _Candidate(_Scored):
     objective: float
 
 
-def _leaders(trials: Sequence[Trial]) -> list[Trial]:
-    """The best trials, best first; the earlier of equals first."""
+def _leaders(trials: Sequence[Trial], n: int) -> list[Trial]:
+    """The best n trials, best first; the earlier of equals first."""
     finished = [trial for trial in trials if trial.objective is not None]
-    return sorted(finished, key=lambda trial: (trial.objective, trial.index))[:CANDIDATES]
+    return sorted(finished, key=lambda trial: (trial.objective, trial.index))[:n]
 
 
 def _scored(context: FitContext, data: Dataset) -> tuple[CrystalReference, ...]:
