@@ -121,9 +121,10 @@ class RandomSet:
     Attributes
     ----------
     frames
-        ASE's atoms with ``info``: name, composition, formula, spacegroup, spacegroup_drawn, seed, slot, status, origin
-        (``drawn``, ``relaxed`` or ``displaced``), settings and versions; with a calculator that holds results where
-        energies were asked for.
+        ASE's atoms with ``info``: name, composition, formula, spacegroup (of the crystal; displaced copies have lost
+        it), spacegroup_drawn, seed, slot, status (of the crystal, as in `Outcome`), origin (``drawn``, ``relaxed`` or
+        ``displaced``), settings, versions and, where a calculator was used, method; with a calculator that holds
+        results where energies were asked for.
     outcomes
         One a drawn crystal.
     empty
@@ -174,11 +175,11 @@ def random_frames(
     """
     if make_calculator is None and (request.relaxation is not None or request.energies):
         raise ParameterError("relaxation and energies need a calculator", name="make_calculator")
-    drawn = draw_crystals(request.composition, request.count, request.draw)
-    made = RandomSet(empty=drawn.empty, duplicates=drawn.duplicates, exhausted=drawn.exhausted)
+    made = RandomSet()
     unlike = Unlike()
     common = _provenance(request)
-    for crystal in drawn.crystals:
+
+    def finish(crystal: RandomCrystal) -> None:
         began = time.monotonic()
         outcome, rest = _rest(crystal, request, make_calculator, unlike)
         kept = 0
@@ -204,6 +205,9 @@ def random_frames(
         made.outcomes.append(Outcome(**outcome, seconds=time.monotonic() - began, frames=kept))
         if on_outcome is not None:
             on_outcome(made.outcomes[-1])
+
+    drawn = draw_crystals(request.composition, request.count, request.draw, finish)
+    made.empty, made.duplicates, made.exhausted = drawn.empty, drawn.duplicates, drawn.exhausted
     return made
 
 
