@@ -275,7 +275,8 @@ def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets
     if not wanted:
         return ()
     names = {crystal.name for crystal in crystals}
-    found = tuple(band for band in data.bands if band.name in names)
+    fitted = {(crystal.symbols, crystal.prototype) for crystal in crystals}
+    found = tuple(band for band in data.bands if (band.symbols, band.prototype) in fitted)
     if not found:
         compound = crystals[0].compound
         there = [f"{band.compound} {band.prototype}" for band in data.bands]

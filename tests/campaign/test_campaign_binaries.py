@@ -334,6 +334,22 @@ def test_bands_enter_the_objective(bands_of_silicon, ptbp):
     assert "bands" not in without.details
 
 
+def test_bands_are_those_of_the_crystals_that_are_fitted(bands_of_silicon, tmp_path):
+    """A set whose bands are of carbon's and silicon's diamond and of silicon's bcc, which is not fitted."""
+    crystals = [c for s in ("C", "Si") for c in load_dataset().crystals_of(s) if c.prototype != "bcc"]
+    numbers = ("volume", "bulk_modulus", "bulk_modulus_derivative", "energy", "energy_spread", "n_codes")
+    rows = [(c.symbol, None, c.prototype, *(getattr(c, name) for name in numbers)) for c in crystals]
+    folder = write_dataset(tmp_path / "with-bands", rows, "with-bands")
+    bands = [bands_of_silicon.model_copy(update=u) for u in ({"symbol": "C"}, {}, {"prototype": "bcc"})]
+    (folder / "bands.jsonl").write_text("\n".join(band.model_dump_json() for band in bands) + "\n")
+    request = FitRequest(symbol="Si", references=str(folder), out=tmp_path, targets="eos,bands:2,gaps")
+    context = plan_fit(request).context
+    assert [(band.symbol, band.prototype) for band in context.bands] == [("Si", "diamond")]
+    assert context.targets == Targets(bands=2.0, gaps=1.0)
+    with pytest.raises(ReferenceDataError, match=r"no bands of the crystals to fit \(fcc\).* of: Si diamond, Si bcc"):
+        plan_fit(request.model_copy(update={"crystals": ("fcc",)}))
+
+
 def test_targets_are_part_of_what_a_run_was_begun_with(bands_of_silicon):
     references = load_dataset().crystals_of("Si")
     plain = FitContext(symbol="Si", references=references).settings()
