@@ -290,11 +290,18 @@ def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets
     return found
 
 
-def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None = None) -> FitOutcome:
+def run_fit(
+    request: FitRequest, on_progress: Callable[[Progress], None] | None = None, *, published: bool = True
+) -> FitOutcome:
     """Fit an element.
 
     Every finished trial is in ``request.out / trials.sqlite`` before the next is asked for; with ``resume`` a run goes
     on where it stopped, and ends with the same list of trials as an undisturbed one.
+
+    Parameters
+    ----------
+    published
+        Whether to score the published parameters beside the result.
 
     Raises
     ------
@@ -368,7 +375,7 @@ def run_fit(request: FitRequest, on_progress: Callable[[Progress], None] | None 
         + ("" if context.targets == Targets() else f" --targets {context.targets}"),
         provenance=provenance,
     )
-    theirs = _published(context, data, engine)
+    theirs = _published(context, data, engine) if published else None
     result = FitResult(
         best=chosen.trial,
         parameters=parameters,

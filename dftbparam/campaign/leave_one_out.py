@@ -99,7 +99,7 @@ def fit_without(
         }
     )
     reduced.out.mkdir(parents=True, exist_ok=True)
-    outcome: FitOutcome = run_fit(reduced, on_progress)
+    outcome: FitOutcome = run_fit(reduced, on_progress, published=False)
     if outcome.result is None:
         return None
     record = outcome.result.parameters.element(request.symbol)
