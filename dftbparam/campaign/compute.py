@@ -7,7 +7,7 @@ goes on from the files that are there, and repeats at most what was running at t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,7 @@ class _Run:
         self._owners: dict[tuple[str, str], set[str]] = {}
         for name in self._systems:
             self._refill(name)
+        self._add([task for task in request.tasks if self._lookup(task) is None])
         self.computed.found = len(self._records)
 
     def _lookup(self, task: Task) -> Mapping[str, Any] | None:
@@ -150,9 +151,14 @@ class _Run:
 
     def _refill(self, name: str) -> None:
         """Queue what a compound needs now and is not queued yet."""
-        for task in self._plan.progress(self._systems[name]).tasks:
+        tasks = self._plan.progress(self._systems[name]).tasks
+        for task in tasks:
+            self._owners.setdefault((task.label, task.key), set()).add(name)
+        self._add(tasks)
+
+    def _add(self, tasks: Sequence[Task]) -> None:
+        for task in tasks:
             key = (task.label, task.key)
-            self._owners.setdefault(key, set()).add(name)
             if key not in self._queued:
                 self._queued.add(key)
                 self.queue.append(task)

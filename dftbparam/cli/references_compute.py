@@ -25,6 +25,9 @@ def compute(
     binaries: Annotated[
         str | None, typer.Option(metavar="SYMBOL,...", help="Add the binaries that represent these elements in fits.")
     ] = None,
+    structures: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Extended xyz file: energies, forces and stress of these, too.")
+    ] = None,
     properties: Annotated[
         str, typer.Option(help="Of eos, bands, forces, atoms and convergence, separated by commas.")
     ] = "eos",
@@ -60,17 +63,30 @@ def compute(
     from dftbparam.reference.dft.code import available
     from dftbparam.reference.dft.collect import collect
 
-    request = _request(
-        compounds, prototypes, binaries, properties, recipe, code, cutoff, density, frames, bands_of, seed
-    )
     archive = Archive(out / "calculations")
-    if retry_failed and archive.folder.is_dir():
-        note(f"{archive.forget_failed()} failed calculations will run again")
     computed = None
     if not collect_only:
+        request = _request(
+            compounds,
+            prototypes,
+            binaries,
+            structures,
+            properties,
+            recipe,
+            code,
+            cutoff,
+            density,
+            frames,
+            bands_of,
+            seed,
+        )
         available(str(request.changes.get("code", "gpaw")), bands="bands" in request.properties)
+        if retry_failed and archive.folder.is_dir():
+            note(f"{archive.forget_failed()} failed calculations will run again")
         computed = run(request, archive, executor(workers, scheduler=scheduler), _report)
         note(f"{computed.finished} calculations run, {computed.failed} failed; {computed.found} were there already")
+    elif not archive.folder.is_dir():
+        raise ParameterError(f"{out} has no folder 'calculations': there is nothing to collect", out=str(out))
     summary = collect(archive, out)
     rows = [{"file": name, "rows": count} for name, count in summary.files.items()]
     value = {
@@ -98,6 +114,7 @@ def _request(
     compounds: list[str] | None,
     prototypes: str,
     binaries: str | None,
+    structures: Path | None,
     properties: str,
     recipe: Path | None,
     code: str | None,
@@ -112,6 +129,8 @@ def _request(
     from dftbparam.reference.dft import Request
     from dftbparam.reference.dft.partners import binaries_for
     from dftbparam.reference.dft.plan import parse_system
+    from dftbparam.reference.dft.recipe import recipe_for
+    from dftbparam.reference.dft.structures import read_structures, structure_tasks
 
     changes: dict[str, object] = {}
     if recipe is not None:
@@ -129,8 +148,10 @@ def _request(
     for symbol in [s.strip() for s in (binaries or "").split(",") if s.strip()]:
         known = {system.name for system in systems}
         systems += [system for system in binaries_for(symbol) if system.name not in known]
+    recipe_for((), **changes)
     return Request(
         systems=systems,
+        tasks=() if structures is None else tuple(structure_tasks(read_structures(structures), **changes)),
         properties=tuple(name.strip() for name in properties.split(",") if name.strip()),
         changes=changes,
         frames=frames,

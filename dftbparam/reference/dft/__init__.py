@@ -5,9 +5,12 @@
 `tasks`                 one calculation as a record: structure, kind, recipe, key
 `curves`                which volumes an E(V) curve still needs; pure
 `plan`                  from a request and what is finished to the tasks that can run now; pure
-`convergence`           the calculations that show how far an element's recipe is converged
 `paths`                 k-points along the paths of high symmetry
 `frames`                displaced and strained copies
+`structures`            structures from a file as calculations
+`partners`              which binaries represent an element
+`guess`                 volumes where a search for a minimum starts
+`collect`               from finished calculations to a data set folder
 `code`                  runs one task: SCF with remedies, bands, isolated atom
 `archive`               finished calculations as files, one each
 ======================  ==============================================================================================

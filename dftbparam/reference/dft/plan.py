@@ -85,6 +85,8 @@ class Request:
         Displaced and strained copies per compound.
     bands_of
         Crystals per compound with a band structure, in order of energy.
+    tasks
+        Further calculations, as they are: structures of the user's (`structure_tasks`).
     """
 
     systems: Sequence[System]
@@ -93,12 +95,13 @@ class Request:
     frames: int = 8
     bands_of: int = BAND_CRYSTALS
     seed: int = 0
+    tasks: Sequence[Task] = ()
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.properties if name not in PROPERTIES]:
             raise ParameterError(f"unknown property {unknown[0]!r}; there are: {', '.join(PROPERTIES)}")
-        if not self.systems:
-            raise ParameterError("nothing to compute: no element was given")
+        if not (self.systems or self.tasks):
+            raise ParameterError("nothing to compute: no element, no binary and no structure was given")
         recipe_for((), **self.changes)
 
 

@@ -71,7 +71,7 @@ def _defaults() -> dict[str, Any]:
     return table
 
 
-def recipe_for(symbols: Sequence[str], **changes: Any) -> Recipe:
+def recipe_for(symbols: Sequence[str], /, **changes: Any) -> Recipe:
     """Return the default recipe for a structure of some elements, with changes to it.
 
     Raises
