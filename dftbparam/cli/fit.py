@@ -319,7 +319,10 @@ def _asked(request: FitRequest) -> dict[str, Any]:
     from dftbparam.publish import public_path
 
     asked = request.model_dump(mode="json", exclude={"resume", "scheduler", "dftbplus"})
-    return {**asked, "references": public_path(request.references), "out": public_path(str(request.out))}
+    for name in ("references", "partners", "out"):
+        if asked[name] is not None:
+            asked[name] = public_path(asked[name])
+    return asked
 
 
 def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
