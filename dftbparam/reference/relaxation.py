@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any, Final
 
@@ -28,6 +28,9 @@ over a spring of 2 eV/A^2)."""
 
 MESH_DENSITY: Final = 2.0
 """k-point divisions per 1/Angstrom of the reciprocal vectors 2 pi b: enough for forces of a few hundredths of eV/A."""
+
+PASSING: Final = 0.8
+"""On the way, atoms may come this times closer than at the end: first steps overshoot, and most crystals recover."""
 
 KEPT: Final = ("relaxed", "unconverged")
 """Outcomes that leave a sound crystal."""
@@ -99,7 +102,7 @@ def relax(
     atoms
         ASE's atoms, periodic in three directions; left as they are.
     limits
-        Watched at each step.
+        For the end; watched at each step too, see `PASSING`.
     spacegroup
         Number of the group at the start; a crystal that ends without symmetry is ``asymmetric`` unless it began so.
 
@@ -112,6 +115,7 @@ def relax(
     from ase.optimize import BFGS
 
     moving: Any = atoms.copy()
+    on_the_way = replace(limits, distance_factor=PASSING * limits.distance_factor)
     cell_filter: Any = FrechetCellFilter
     optimiser_of: Any = BFGS
     steps = 0
@@ -126,7 +130,7 @@ def relax(
             converged = False
             for state in optimiser.irun(fmax=settings.force, steps=settings.steps):
                 converged, steps = bool(state), int(optimiser.nsteps)
-                broken = limits.violation(moving)
+                broken = on_the_way.violation(moving)
                 if broken is not None:
                     return Relaxation(*broken, _bare(moving), None, None, None, steps)
                 force = float(np.linalg.norm(filtered.get_forces(), axis=1).max())
@@ -142,7 +146,7 @@ def relax(
     if number == 1 and spacegroup != 1:
         reason = f"space group {spacegroup} at the start, none at the end"
         return Relaxation("asymmetric", reason, _bare(moving), 1, energy, force, steps)
-    broken = limits.violation(relaxed)  # making the symmetry exact moves atoms a little
+    broken = limits.violation(relaxed)
     if broken is not None:
         return Relaxation(*broken, relaxed, None, None, None, steps)
     if converged:

@@ -158,3 +158,16 @@ def test_bad_settings(change):
 def test_meshes_hold_gamma():
     assert symmetric_mesh(bulk("Si"), 2.0) == (5, 5, 5)
     assert symmetric_mesh(Atoms("Si", cell=[3.0, 3.0, 30.0], pbc=True), 2.0) == (5, 5, 1)
+
+
+def test_atoms_may_come_close_on_the_way_but_not_at_the_end():
+    atoms = bulk("Cu", cubic=True)
+    places = atoms.get_scaled_positions()
+    limits = Limits.of(("Cu",), (4,), distance_factor=1.0)
+    nearest = atoms.get_all_distances(mic=True)[0, 1]
+    assert nearest < 2.0 * 1.32  # the crystal's own bond is shorter than the sum of these radii
+    found = relax(atoms, lambda _: Pull(springs=1.0, places=places), limits, spacegroup=225)
+    assert found.status == "imploded"
+    assert "apart" in found.reason
+    looser = Limits.of(("Cu",), (4,), distance_factor=0.9)
+    assert relax(atoms, lambda _: Pull(springs=1.0, places=places), looser, spacegroup=225).status == "relaxed"
