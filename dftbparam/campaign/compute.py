@@ -57,12 +57,12 @@ class Computed:
 def calculate(parameters: dict[str, Any], context: Any) -> TrialResult:
     """Run one task on a worker; ``context`` is the archive's folder, where the worker can see it.
 
-    A record that is there already is returned as it is: another run may have made it meanwhile.
+    A result that is there already is returned as it is: a worker whose driver is gone may have made it meanwhile.
     """
     task = Task.model_validate(parameters["task"])
     archive = Archive(Path(context))
     record = archive.get(task) if archive.folder.is_dir() else None
-    if record is None:
+    if record is None or record.get("error") is not None:
         record = run_task(task)
         if archive.folder.is_dir():
             archive.put(task, record)
@@ -70,21 +70,34 @@ def calculate(parameters: dict[str, Any], context: Any) -> TrialResult:
 
 
 def compute(
-    request: Request, archive: Archive, executor: Executor, on_step: Callable[[Step], None] | None = None
+    request: Request,
+    archive: Archive,
+    executor: Executor,
+    on_step: Callable[[Step], None] | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> Computed:
     """Run everything a request needs and that is not in the archive.
+
+    Parameters
+    ----------
+    retry_failed
+        Run those of the request again that have failed before; others in the archive stay as they are.
 
     Raises
     ------
     EngineMissing
         The DFT code is not there.
     StoreError
-        The archive cannot be written.
+        The archive cannot be written, or another run is at work in it.
     EngineError
         The scheduler is gone.
     """
-    run = _Run(request, archive)
-    archive.folder.mkdir(parents=True, exist_ok=True)
+    with archive.locked():
+        return _compute(_Run(request, archive, retry_failed), archive, executor, on_step)
+
+
+def _compute(run: _Run, archive: Archive, executor: Executor, on_step: Callable[[Step], None] | None) -> Computed:
     if not run.queue:
         return run.computed
     executor.start(calculate, str(archive.folder.resolve()))
@@ -121,8 +134,9 @@ def compute(
 class _Run:
     """The queue of one run, and what its plan has seen."""
 
-    def __init__(self, request: Request, archive: Archive) -> None:
+    def __init__(self, request: Request, archive: Archive, retry_failed: bool = False) -> None:
         self.archive = archive
+        self._retry = retry_failed
         self.computed = Computed()
         self.queue: deque[Task] = deque()
         self._records: dict[tuple[str, str], Mapping[str, Any]] = {}
@@ -139,7 +153,7 @@ class _Run:
         key = (task.label, task.key)
         if key not in self._records:
             record = self.archive.get(task)
-            if record is None:
+            if record is None or (self._retry and record.get("error") is not None):
                 return None
             self._note(task, record)
         return self._records[key]
@@ -171,7 +185,8 @@ class _Run:
             record: dict[str, Any] = outcome.result.details["record"]
         else:
             record = {"result": None, "error": outcome.error, "seconds": round(outcome.seconds, 3), "versions": {}}
-        if not self.archive.path(task).is_file():
+        known = self.archive.get(task)
+        if known is None or (known.get("error") is not None and record.get("error") is None):
             self.archive.put(task, record)
         self._note(task, record)
         self.computed.finished += 1

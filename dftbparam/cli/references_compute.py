@@ -59,6 +59,7 @@ def compute(
     """Compute reference data by DFT; started again, it goes on where it stopped."""
     from dftbparam.campaign.compute import compute as run
     from dftbparam.campaign.executor import executor
+    from dftbparam.reference.dataset import CRYSTALS_FILE, FRAMES_FILE
     from dftbparam.reference.dft import Archive
     from dftbparam.reference.dft.code import available
     from dftbparam.reference.dft.collect import collect
@@ -81,9 +82,7 @@ def compute(
             seed,
         )
         available(str(request.changes.get("code", "gpaw")), bands="bands" in request.properties)
-        if retry_failed and archive.folder.is_dir():
-            note(f"{archive.forget_failed()} failed calculations will run again")
-        computed = run(request, archive, executor(workers, scheduler=scheduler), _report)
+        computed = run(request, archive, executor(workers, scheduler=scheduler), _report, retry_failed=retry_failed)
         note(f"{computed.finished} calculations run, {computed.failed} failed; {computed.found} were there already")
     elif not archive.folder.is_dir():
         raise ParameterError(f"{out} has no folder 'calculations': there is nothing to collect", out=str(out))
@@ -94,6 +93,7 @@ def compute(
         "files": summary.files,
         "failed": dict(summary.failed),
         "no_minimum": dict(summary.no_minimum),
+        "left_out": dict(summary.left_out),
         "finished": 0 if computed is None else computed.finished,
         "interrupted": computed is not None and computed.interrupted,
     }
@@ -105,8 +105,15 @@ def compute(
     if computed is not None and computed.interrupted:
         note("interrupted; the same command goes on")
         raise typer.Exit(1)
+    for compound, count in summary.left_out.items():
+        note(f"{compound}: {count} calculations with other settings, code version or data sets are left out")
     if not summary.files:
         note("nothing was computed that a data set could hold")
+        raise typer.Exit(1)
+    if not {CRYSTALS_FILE, FRAMES_FILE} & set(summary.files):
+        note("no crystal and no structure yet: --references cannot take this folder")
+    if computed is not None and computed.finished and computed.failed == computed.finished:
+        note("every calculation of this run failed")
         raise typer.Exit(1)
 
 

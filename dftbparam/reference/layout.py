@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
 import json
+import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 CRYSTAL_COLUMNS: Final = (
@@ -19,6 +23,23 @@ _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 VOLUME_RANGE: Final = {"low": 0.94, "high": 1.06, "points": 7}
 """Where E(V) points are generated from a row: the range of the Delta project."""
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: under a temporary name, flushed to the disk, then renamed. Raises `OSError`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's are for the owner alone
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def checksums(files: Mapping[str, tuple[bytes, int]]) -> dict[str, dict[str, Any]]:

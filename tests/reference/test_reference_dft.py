@@ -153,11 +153,12 @@ class TestArchive:
         archive.put(task, {"result": None, "error": {"message": "killed"}})
         assert archive.get(task)["error"] is None
 
-    def test_failed_ones_can_be_forgotten(self, tmp_path):
-        archive, task = self.make(tmp_path)
-        archive.put(task, {"result": None, "error": {"message": "no"}})
-        assert archive.forget_failed() == 1
-        assert archive.get(task) is None
+    def test_second_run_is_refused(self, tmp_path):
+        archive, _ = self.make(tmp_path)
+        with archive.locked(), pytest.raises(StoreError, match="another run"), Archive(archive.folder).locked():
+            pass
+        with archive.locked():
+            pass
 
     def test_half_written_files_are_no_records(self, tmp_path):
         archive, task = self.make(tmp_path)
@@ -364,6 +365,42 @@ class TestWhole:
         collect(archive, tmp_path, "mine")
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
+    def test_two_recipes_in_one_folder_are_not_mixed(self, tmp_path):
+        run(tmp_path, "fcc", "bcc", "sc")
+        _, archive, _ = run(tmp_path, "fcc", "bcc", cutoff=123.0)
+        summary = collect(archive, tmp_path, "mine")
+        assert summary.left_out == {"Cu": sum(t.recipe.cutoff == 123.0 for t, _ in archive.records())}
+        data = load_dataset(tmp_path)
+        assert len(data.crystals) == 3
+        assert data.settings["cutoffs"] == {"Cu": 500.0}
+
+    def test_two_versions_of_a_code_are_not_mixed(self, tmp_path):
+        _, archive, _ = run(tmp_path, "fcc", "bcc")
+        (path, *_) = (p for p in archive.paths() if "/fcc/" in str(p) and "+03" in p.name)
+        record = json.loads(path.read_text())
+        record["versions"][EMT] = "an older one"
+        path.write_text(json.dumps(record))
+        summary = collect(archive, tmp_path, "mine")
+        assert summary.left_out == {"Cu": 1}
+        assert {c.prototype for c in load_dataset(tmp_path).crystals} == {"bcc"}
+
+    def test_files_that_became_empty_are_deleted(self, tmp_path):
+        _, archive, _ = run(tmp_path, "fcc", properties=("eos", "forces"))
+        collect(archive, tmp_path, "mine")
+        for path in archive.paths():
+            if "/frames/" in str(path):
+                path.unlink()
+        collect(archive, tmp_path, "mine")
+        assert not (tmp_path / "frames.extxyz").exists()
+
+    def test_frames_tell_both_energies_and_their_origin(self, tmp_path):
+        _, archive, _ = run(tmp_path, "fcc", properties=("eos", "forces"))
+        collect(archive, tmp_path, "mine")
+        for atoms in load_frames(tmp_path):
+            assert {"energy", "free_energy", "forces", "stress"} <= set(atoms.calc.results)
+            assert atoms.info["crystal"] == "Cu fcc"
+            assert atoms.info["code"] == EMT
+
     def test_started_again_runs_nothing(self, tmp_path):
         first, _, _ = run(tmp_path, "fcc", "bcc")
         again, _, _ = run(tmp_path, "fcc", "bcc")
@@ -386,7 +423,10 @@ class TestWhole:
         again, archive, _ = run(tmp_path, "fcc", "diamond", code=code, options={"below": 15.0, "how": "scf"})
         assert again.finished == 0
         assert len(again.errors) == done.failed
-        assert archive.forget_failed() == done.failed
+        more = {"code": code, "options": {"below": 15.0, "how": "scf"}}
+        request = Request([parse_system("Cu", ["fcc", "diamond"])], ["eos"], more)
+        retried = compute(request, archive, SerialExecutor(), retry_failed=True)
+        assert retried.failed == done.failed
 
     def test_code_missing_stops_before_anything_is_run(self, tmp_path):
         with pytest.raises(EngineMissing):

@@ -8,18 +8,20 @@ driver is gone when it ends.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from dftbparam.errors import ReferenceDataError, StoreError
 from dftbparam.reference.dft.tasks import Task
+from dftbparam.reference.layout import replace_file
 
 FORMAT_VERSION: Final = 1
 """Raised when a record can no longer be read by the previous code."""
+
+LOCK_FILE: Final = ".lock"
 
 
 class Archive:
@@ -55,26 +57,32 @@ class Archive:
             return path
         content = {"format": FORMAT_VERSION, "key": task.key, "task": task.model_dump(mode="json"), **record}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".writing-", suffix=".json", dir=path.parent)
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(content, file)
-                os.replace(name, path)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
-                raise
+            replace_file(path, json.dumps(content).encode())
         except OSError as error:
             raise StoreError(f"the calculation {task.label} cannot be kept in {self.folder}: {error}") from None
         return path
 
-    def forget_failed(self) -> int:
-        """Delete the records of failed calculations, so that they are tried again; returns how many."""
-        failed = [path for path in self.paths() if self.read(path).get("error") is not None]
-        for path in failed:
-            path.unlink()
-        return len(failed)
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other runs; the lock goes with the process, however that ends.
+
+        Raises
+        ------
+        StoreError
+            Another process holds it, or the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / LOCK_FILE).open("a") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise StoreError(
+                        f"another run is at work in {self.folder}; wait for it, or choose another --out"
+                    ) from None
+                yield
+        except OSError as error:
+            raise StoreError(f"{self.folder} cannot be used for calculations: {error}") from None
 
     def paths(self) -> list[Path]:
         """Files of all records, sorted."""

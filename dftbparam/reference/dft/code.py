@@ -243,17 +243,17 @@ def _gpaw_bands(task: Task, calculator: Any, n_atoms: int) -> dict[str, Any]:
     """Energies along the path, relative to the Fermi level of the SCF."""
     electrons = float(calculator.get_number_of_electrons())
     keep = int(np.ceil(electrons / 2.0)) + BANDS_PER_ATOM * n_atoms
-    with tempfile.TemporaryDirectory(prefix="dftbparam-gpaw-"):
-        bands = calculator.fixed_density(
-            kpts=np.array(task.path),
-            symmetry="off",
-            nbands=keep + SPARE_BANDS,
-            convergence={"bands": keep},
-            maxiter=max(200, task.recipe.max_iterations),
-            txt=None,
-        )
-    energies = np.array([bands.get_eigenvalues(kpt=k)[:keep] for k in range(len(task.path))])
-    return {"electrons": electrons, "bands": np.sort(energies - calculator.get_fermi_level(), axis=1).tolist()}
+    bands = calculator.fixed_density(
+        kpts=np.array(task.path),
+        symmetry="off",
+        nbands=keep + SPARE_BANDS,
+        convergence={"bands": keep},
+        maxiter=max(200, task.recipe.max_iterations),
+        txt=None,
+    )
+    # Sorted before the cut: a band that an iterative solver found late must not fall off.
+    energies = np.array([np.sort(bands.get_eigenvalues(kpt=k))[:keep] for k in range(len(task.path))])
+    return {"electrons": electrons, "bands": (energies - calculator.get_fermi_level()).tolist()}
 
 
 def _calculator_class(code: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 
-from dftbparam.errors import NoMinimum
+from dftbparam.errors import StoreError
 from dftbparam.reference.dataset import (
     ATOMS_FILE,
     BANDS_FILE,
@@ -28,48 +28,64 @@ from dftbparam.reference.dataset import (
     POINTS_FILE,
 )
 from dftbparam.reference.dft.archive import Archive
-from dftbparam.reference.dft.curves import next_steps
+from dftbparam.reference.dft.curves import fit_curve
 from dftbparam.reference.dft.tasks import Task
-from dftbparam.reference.eos_fit import EosFit, fit_birch_murnaghan
-from dftbparam.reference.layout import CRYSTAL_COLUMNS, UNITS, VOLUME_RANGE, checksums, table, toml
+from dftbparam.reference.layout import CRYSTAL_COLUMNS, UNITS, VOLUME_RANGE, checksums, replace_file, table, toml
 
 CONVERGENCE_FILE: Final = "convergence.csv"
 ATOM_COLUMNS: Final = ("symbol", "energy", "magnetic_moment", "status")
 CONVERGENCE_COLUMNS: Final = ("symbol", "prototype", "setting", "value", "base_value", "energy", "change")
 
 
+Entry = tuple[Task, Mapping[str, Any]]
+"""A calculation and its record."""
+
+WHOLE_FILES: Final = (CRYSTALS_FILE, POINTS_FILE, BANDS_FILE, ATOMS_FILE, CONVERGENCE_FILE, FRAMES_FILE)
+"""What a collection writes, or deletes where it has nothing for it any more."""
+
+
 @dataclass
 class Collected:
-    """What was written: entries per file; failed calculations and curves without a minimum, with the reason."""
+    """What was written.
+
+    Attributes
+    ----------
+    files
+        Entries per file.
+    failed, no_minimum
+        Failed calculations, and curves without a minimum, with the reason.
+    left_out
+        Compounds with calculations of other settings, code versions or data sets than the ones taken, and how many.
+    """
 
     files: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     no_minimum: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
 class _Found:
-    """Records by what they are for."""
+    """The calculations that go into the set, by what they are for."""
 
-    curves: dict[tuple[str, str], dict[str, dict[int, tuple[Task, Mapping[str, Any]]]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(dict))
-    )
-    bands: list[tuple[Task, Mapping[str, Any]]] = field(default_factory=list)
-    atoms: list[tuple[Task, Mapping[str, Any]]] = field(default_factory=list)
-    frames: list[tuple[Task, Mapping[str, Any]]] = field(default_factory=list)
-    convergence: list[tuple[Task, Mapping[str, Any]]] = field(default_factory=list)
-    recipes: Counter[str] = field(default_factory=Counter)
-    versions: Counter[str] = field(default_factory=Counter)
-    setups: dict[str, str] = field(default_factory=dict)
+    curves: dict[tuple[str, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    bands: list[Entry] = field(default_factory=list)
+    atoms: list[Entry] = field(default_factory=list)
+    frames: list[Entry] = field(default_factory=list)
+    convergence: list[Entry] = field(default_factory=list)
+    finished: list[Entry] = field(default_factory=list)
 
 
 def collect(archive: Archive, folder: Path, name: str | None = None) -> Collected:
-    """Write the data set of an archive into ``folder``. Files that would be empty are not written.
+    """Write the data set of an archive into ``folder``. Files that would be empty are deleted where they are.
+
+    All entries of a compound have one recipe, code version and data sets, so that their energies can be compared; of
+    several those with the most finished calculations are taken.
 
     Raises
     ------
     StoreError
-        A record cannot be read.
+        A record cannot be read, or a file not be written.
     """
     found, summary = _sort(archive)
     points, crystals = _curves(found, summary)
@@ -83,98 +99,98 @@ def collect(archive: Archive, folder: Path, name: str | None = None) -> Collecte
     }
     files = {file: (content, count) for file, (content, count) in made.items() if count}
     summary.files = {file: count for file, (_, count) in files.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     # The description comes last: until it is replaced, its checksums tell that the rest is newer.
     description = toml(_description(found, name or folder.resolve().name, files)).encode()
-    for file, content in (*((file, content) for file, (content, _) in files.items()), (DESCRIPTION_FILE, description)):
-        temporary = folder / f".{file}.writing"
-        temporary.write_bytes(content)
-        temporary.replace(folder / file)
+    try:
+        for file, content in (
+            *((file, content) for file, (content, _) in files.items()),
+            (DESCRIPTION_FILE, description),
+        ):
+            replace_file(folder / file, content)
+        for file in WHOLE_FILES:
+            if file not in files:
+                (folder / file).unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(f"the data set cannot be written into {folder}: {error}") from None
     return summary
+
+
+def _method(task: Task, record: Mapping[str, Any]) -> str:
+    """Everything that energies to be compared must share."""
+    code = record["versions"].get(task.recipe.code, "")
+    return json.dumps([task.recipe.model_dump(mode="json"), code, record["result"].get("setups", {})], sort_keys=True)
 
 
 def _sort(archive: Archive) -> tuple[_Found, Collected]:
     found, summary = _Found(), Collected()
+    compounds: dict[str, list[Entry]] = defaultdict(list)
     for task, record in archive.records():
-        if record.get("error") is not None:
-            summary.failed[task.label] = str(record["error"]["message"])
-            if "/eos/" not in task.label:
+        if "/convergence/" in task.label:
+            if record.get("error") is None:
+                found.convergence.append((task, record))
+            continue
+        # An atom belongs to the element, whichever compound's recipe it was computed with.
+        compounds[task.label if task.kind == "atom" else task.label.split("/")[0]].append((task, record))
+    for compound, entries in compounds.items():
+        counts = Counter(_method(*entry) for entry in entries if entry[1].get("error") is None)
+        chosen = max(counts, key=lambda method: (counts[method], method), default="")
+        settings = json.loads(chosen)[0] if chosen else None
+        if len(counts) > 1:
+            summary.left_out[compound] = sum(counts.values()) - counts[chosen]
+        for task, record in entries:
+            if record.get("error") is not None:
+                if settings is not None and task.recipe.model_dump(mode="json") != settings:
+                    continue
+                summary.failed[task.label] = str(record["error"]["message"])
+            elif _method(task, record) != chosen:
                 continue
-        else:
-            found.recipes[task.recipe.model_dump_json()] += "/convergence/" not in task.label
-            found.versions[json.dumps(record["versions"], sort_keys=True)] += 1
-            found.setups.update(record["result"].get("setups", {}))
-        parts = task.label.split("/")
-        entry = (task, record)
-        if "/eos/" in task.label:
-            # Two recipes of one crystal are two curves; what decides is everything but the volume.
-            group = f"{task.recipe.model_dump_json()} {task.kpts}"
-            found.curves[parts[0], parts[1]][group][int(task.details["grid"])] = entry
-        elif task.kind == "bands":
-            found.bands.append(entry)
-        elif task.kind == "atom":
-            found.atoms.append(entry)
-        elif "/frames/" in task.label:
-            found.frames.append(entry)
-        elif "/convergence/" in task.label:
-            found.convergence.append(entry)
+            else:
+                found.finished.append((task, record))
+            _file(found, task, record)
     return found, summary
+
+
+def _file(found: _Found, task: Task, record: Mapping[str, Any]) -> None:
+    """Put a calculation where it belongs; failed ones count in curves alone, where they are gaps."""
+    compound, prototype = (*task.label.split("/"), "")[:2]
+    if "/eos/" in task.label:
+        found.curves[compound, prototype].append((task, record))
+    elif record.get("error") is None:
+        kinds = {"bands": found.bands, "atom": found.atoms, "forces": found.frames}
+        kinds[task.kind].append((task, record))
 
 
 def _curves(found: _Found, summary: Collected) -> tuple[list[list[Any]], list[list[Any]]]:
     """Rows of points.csv and data.csv."""
     points: list[list[Any]] = []
     crystals: list[list[Any]] = []
-    for (compound, prototype), groups in sorted(found.curves.items()):
+    for (compound, prototype), all_entries in sorted(found.curves.items()):
         symbol, _, partner = compound.partition("-")
-        # With several recipes in one folder the one with more points is the curve; the other stays in the archive.
-        entries = max(groups.values(), key=len)
-        rows = []
+        # Of one recipe there may be two meshes still, where the guess of the volume has changed.
+        meshes: dict[tuple[int, int, int], dict[int, Entry]] = defaultdict(dict)
+        for task, record in all_entries:
+            meshes[task.kpts][int(task.details["grid"])] = (task, record)
+        entries = max(meshes.items(), key=lambda item: (len(item[1]), item[0]))[1]
+        volumes = {k: float(task.details["volume"]) for k, (task, _) in entries.items()}
         energies: dict[int, float | None] = {}
+        rows: list[list[Any]] = []
         for k, (task, record) in sorted(entries.items()):
-            result = record["result"]
-            energies[k] = None if result is None else result["energy"] / len(task.numbers)
+            result, n = record["result"], len(task.numbers)
+            energies[k] = None if result is None else result["energy"] / n
             if result is not None:
-                free = result["energy_free"] / len(task.numbers)
-                rows.append(
-                    [
-                        symbol,
-                        partner,
-                        prototype,
-                        _round(task.details["volume"], 6),
-                        _round(energies[k], 7),
-                        _round(free, 7),
-                    ]
-                )
-        state = next_steps(energies)
-        if state.status == "searching":
+                energy, free = _round(result["energy"] / n, 7), _round(result["energy_free"] / n, 7)
+                rows.append([symbol, partner, prototype, _round(volumes[k], 6), energy, free])
+        curve = fit_curve(volumes, energies)
+        if curve.state.status == "searching":
             continue
         points += rows
-        if state.status != "done":
-            summary.no_minimum[f"{compound}/{prototype}"] = {
-                "no-minimum": "the energy falls to the end of the range: no minimum",
-                "failed": "calculations around the minimum failed",
-            }[state.status]
+        if curve.fit is None:
+            summary.no_minimum[f"{compound}/{prototype}"] = curve.reason
             continue
-        window = [(entries[k][0].details["volume"], e) for k in state.window if (e := energies[k]) is not None]
-        try:
-            fit: EosFit = fit_birch_murnaghan(*zip(*window, strict=True))
-        except NoMinimum as error:
-            summary.no_minimum[f"{compound}/{prototype}"] = error.message
-            continue
-        crystals.append(
-            [
-                symbol,
-                partner,
-                prototype,
-                _round(fit.v0, 5),
-                _round(fit.b0, 6),
-                _round(fit.b0_prime, 4),
-                _round(fit.e0, 6),
-                _round(fit.rms, 6),
-                1,
-            ]
-        )
+        fit = curve.fit
+        numbers = [_round(fit.v0, 5), _round(fit.b0, 6), _round(fit.b0_prime, 4), _round(fit.e0, 6)]
+        # The spread between codes is not known: there is one code.
+        crystals.append([symbol, partner, prototype, *numbers, 0, 1])
     return points, crystals
 
 
@@ -239,8 +255,8 @@ def _convergence(entries: Iterable[tuple[Task, Mapping[str, Any]]]) -> list[list
     return rows
 
 
-def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[bytes, int]:
-    """Extended xyz: energies (free energy, of which the forces are the derivative), forces, stress."""
+def _frames(entries: Sequence[Entry]) -> tuple[bytes, int]:
+    """Extended xyz: energy at zero smearing, free energy, of which the forces are the derivative, forces, stress."""
     if not entries:
         return b"", 0
     from ase.calculators import singlepoint
@@ -250,20 +266,27 @@ def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[bytes, i
     images = []
     for task, record in sorted(entries, key=lambda entry: entry[0].label):
         atoms: Any = task.atoms()
+        atoms.pbc = task.pbc
         result = record["result"]
-        atoms.calc = holds(
-            atoms,
-            energy=_round(result["energy_free"], 6),
-            forces=np.round(result["forces"], 6),
-            stress=np.round(result["stress"], 8),
-        )
+        numbers = {
+            "energy": _round(result["energy"], 6),
+            "free_energy": _round(result["energy_free"], 6),
+            "forces": np.round(result["forces"], 6),
+        }
+        if all(task.pbc):
+            numbers["stress"] = np.round(result["stress"], 8)
+        atoms.calc = holds(atoms, **numbers)
         compound, prototype, *_ = task.label.split("/")
+        # Structures of the user's have no prototype; "crystal" is what ties a frame to its E(V) curve.
+        crystal = {"crystal": f"{compound} {prototype}"} if "prototype" in task.details else {}
         atoms.info = {
-            "name": f"{compound} {prototype} {int(task.details['index']):03d}",
-            "compound": compound,
-            "prototype": prototype,
-            "energy_zero_smearing": _round(result["energy"], 6),
+            "name": f"{compound} {prototype} {int(task.details['index']):04d}",
+            "source": "dftbparam references compute",
+            **crystal,
             "functional": task.recipe.functional,
+            "code": task.recipe.code,
+            "cutoff": task.recipe.cutoff,
+            "smearing": task.recipe.smearing,
         }
         images.append(atoms)
     text = io.StringIO()
@@ -273,10 +296,14 @@ def _frames(entries: Sequence[tuple[Task, Mapping[str, Any]]]) -> tuple[bytes, i
 
 def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]]) -> dict[str, Any]:
     """What dataset.toml says."""
-    recipes = [json.loads(text) for text, n in found.recipes.items() if n]
+    recipes = [task.recipe.model_dump(mode="json") for task, _ in found.finished]
     versions: dict[str, set[str]] = defaultdict(set)
-    for text in found.versions:
-        for package, version in json.loads(text).items():
+    setups: dict[str, str] = {}
+    cutoffs: dict[str, float] = {}
+    for task, record in found.finished:
+        cutoffs[task.label.split("/")[0]] = task.recipe.cutoff
+        setups |= record["result"].get("setups", {})
+        for package, version in record["versions"].items():
             versions[package].add(version)
     # A setting that all calculations share is stated once; the others as the list of their values.
     values = {key: sorted({json.dumps(r[key]) for r in recipes}) for key in (recipes[0] if recipes else {})}
@@ -302,7 +329,8 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
         "settings": {
             **settings,
             "versions": {package: ", ".join(sorted(v)) for package, v in sorted(versions.items())},
-            "setups": dict(sorted(found.setups.items())),
+            "setups": dict(sorted(setups.items())),
+            "cutoffs": dict(sorted(cutoffs.items())),
         },
         "offsets": {symbol: energy for symbol, energy, *_ in _atoms(found.atoms)},
         "files": checksums(files),

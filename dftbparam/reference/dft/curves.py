@@ -13,6 +13,9 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
+from dftbparam.errors import NoMinimum
+from dftbparam.reference.eos_fit import EosFit, fit_birch_murnaghan
+
 RATIO: Final = 1.02
 """Of neighbouring volumes on the grid."""
 
@@ -80,3 +83,34 @@ def next_steps(energies: Mapping[int, float | None]) -> CurveState:
     if len(good) < len(window) - 1:
         return CurveState("failed")
     return CurveState("done", window=good)
+
+
+class FittedCurve(NamedTuple):
+    """Where a curve stands: its state, the fit where it is done and has a minimum, and else the reason."""
+
+    state: CurveState
+    fit: EosFit | None
+    reason: str
+
+
+def fit_curve(volumes: Mapping[int, float], energies: Mapping[int, float | None]) -> FittedCurve:
+    """Fit a curve where it is complete.
+
+    Parameters
+    ----------
+    volumes, energies
+        By grid point: Angstrom^3/atom, and eV/atom or None where the calculation failed.
+    """
+    state = next_steps(energies)
+    reasons = {
+        "searching": "calculations are missing",
+        "no-minimum": "the energy falls to the end of the range: no minimum",
+        "failed": "calculations around the minimum failed",
+    }
+    if state.status != "done":
+        return FittedCurve(state, None, reasons[state.status])
+    window = [(volumes[k], e) for k in state.window if (e := energies[k]) is not None]
+    try:
+        return FittedCurve(state, fit_birch_murnaghan(*zip(*window, strict=True)), "")
+    except NoMinimum as error:
+        return FittedCurve(state, None, error.message)

@@ -44,11 +44,7 @@ def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int =
     """
     digest = hashlib.sha256(f"{name}/{index}/{seed}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    atoms: Any = crystal.copy()
-    if len(atoms) < ATOMS:
-        repeat = [1, 1, 1]
-        repeat[int(np.argmin(atoms.cell.lengths()))] = ceil(ATOMS / len(atoms))
-        atoms = atoms.repeat(repeat)
+    atoms: Any = repeated(crystal)
     strain = rng.normal(0.0, STRAIN, (3, 3))
     strain = 0.5 * (strain + strain.T)
     strain -= np.eye(3) * np.trace(strain) / 3.0
@@ -58,4 +54,14 @@ def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int =
     amplitude = rng.uniform(*DISPLACEMENTS) * neighbour
     atoms.positions += rng.normal(0.0, amplitude, atoms.positions.shape)
     atoms.wrap()
+    return cast("Atoms", atoms)
+
+
+def repeated(crystal: Any) -> Atoms:
+    """Copy a crystal (ASE's atoms), doubled where it has fewer atoms than `ATOMS`."""
+    atoms: Any = crystal.copy()
+    if len(atoms) < ATOMS:
+        repeat = [1, 1, 1]
+        repeat[int(np.argmin(atoms.cell.lengths()))] = ceil(ATOMS / len(atoms))
+        atoms = atoms.repeat(repeat)
     return cast("Atoms", atoms)

@@ -81,7 +81,10 @@ def recipe_for(symbols: Sequence[str], /, **changes: Any) -> Recipe:
     """
     table = _defaults()
     cutoff = max((table["by_symbol"].get(symbol, table["cutoff"]) for symbol in symbols), default=table["cutoff"])
-    density = table["kpoint_density_binary" if len(set(symbols)) > 1 else "kpoint_density"]
+    compound = len(set(symbols)) > 1
+    if compound:
+        cutoff = max(cutoff, table["cutoff_binary"])
+    density = table["kpoint_density_binary" if compound else "kpoint_density"]
     values = {"cutoff": cutoff, "kpoint_density": density, "smearing": table["smearing"]}
     try:
         return Recipe.model_validate({**values, **{k: v for k, v in changes.items() if v is not None}})

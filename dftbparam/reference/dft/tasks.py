@@ -32,6 +32,9 @@ class Task(BaseModel):
         Divisions of the k-point mesh, which holds Gamma.
     path
         (k, 3), k-points in units of the reciprocal vectors; only for ``bands``.
+    pbc
+        Directions in which the structure itself has a period; the calculation is periodic in all. Does not decide
+        numbers.
     details
         What a reader of the result wants to know again: volume, seed, labels of the path. Does not decide numbers.
     """
@@ -46,6 +49,7 @@ class Task(BaseModel):
     positions: tuple[tuple[float, float, float], ...]
     kpts: tuple[int, int, int]
     path: tuple[tuple[float, float, float], ...] = ()
+    pbc: tuple[bool, bool, bool] = (True, True, True)
     details: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
@@ -75,13 +79,14 @@ class Task(BaseModel):
             positions=rows(atoms.positions),
             kpts=kpts,
             path=rows(path) if len(path) else (),
+            pbc=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
             details=details or {},
         )
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits of everything that decides the numbers."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"label", "details"}), sort_keys=True)
+        text = json.dumps(self.model_dump(mode="json", exclude={"label", "details", "pbc"}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def atoms(self) -> Atoms:
