@@ -48,7 +48,7 @@ def score_crystals(
     if formable:
         # One by one, because crystals of two elements may share their name.
         minima = {one: fit_crystals(tables, [crystal], engine)[1][crystal.name] for one, crystal in stable.items()}
-        formed, lost = formation_scores(formable, stable, fits, minima)
+        formed, lost = formation_scores(formable, stable, fits, minima, references)
         parts["formation"] = tuple(formed)
         missing |= {f"formation {name}": why for name, why in lost.items()}
     provenance = scoring_provenance(references, engine)

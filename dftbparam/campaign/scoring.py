@@ -303,7 +303,7 @@ def score_tables(
         stable = stable_elements(crystals, references)
         # One by one, because crystals of two elements may share their name.
         by_symbol = {one: fit_crystals(tables, [crystal], engine)[1][crystal.name] for one, crystal in stable.items()}
-        formed, failed = formation_scores(crystals, stable, fits, by_symbol)
+        formed, failed = formation_scores(crystals, stable, fits, by_symbol, references)
         parts["formation"] = tuple(formed)
         missing |= {f"formation {crystal}": why for crystal, why in failed.items()}
     if "forces" in chosen or "stress" in chosen:

@@ -156,8 +156,12 @@ def formation_scores(
     stable: Mapping[str, CrystalReference],
     fits: Mapping[str, EosFit | DftbparamError],
     elements: Mapping[str, EosFit | DftbparamError],
+    references: Dataset,
 ) -> tuple[list[FormationScore], Failures]:
     """Score the formation energies of binary crystals.
+
+    A crystal whose elements were computed with another cutoff than it has no formation energy in the reference: total
+    energies fall by some 0.1 eV/atom where a cutoff that is good enough for differences is raised.
 
     Parameters
     ----------
@@ -167,6 +171,8 @@ def formation_scores(
         Of the binaries, by their names.
     elements
         Of the stable crystals, by symbol.
+    references
+        The data set of all of them.
     """
     energies = {name: fit.e0 for name, fit in (*fits.items(), *elements.items()) if isinstance(fit, EosFit)}
     scores: list[FormationScore] = []
@@ -178,6 +184,11 @@ def formation_scores(
         ]
         if errors:
             failures[crystal.name] = "; ".join(errors)
+            continue
+        cutoffs = {name: references.cutoff(name) for name in (crystal.compound, *crystal.symbols)}
+        if len({value for value in cutoffs.values() if value is not None}) > 1:
+            listed = ", ".join(f"{name} {value:g}" for name, value in cutoffs.items() if value is not None)
+            failures[crystal.name] = f"the reference energies have different cutoffs ({listed} eV)"
             continue
         try:
             scores.append(formation_score(crystal, stable, energies))

@@ -290,7 +290,8 @@ def _compute(atoms: Any, make_calculator: MakeCalculator) -> str | None:
         results = {
             "forces": np.round(moving.get_forces(), 6),
             "stress": np.round(moving.get_stress(), 8),
-            "energy": round(consistent_energy(moving), 6),
+            "energy": round(float(moving.get_potential_energy()), 6),
+            "free_energy": round(consistent_energy(moving), 6),
         }
     except Exception as error:
         return explained(error)

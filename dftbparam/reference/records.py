@@ -308,6 +308,12 @@ class Dataset(_Record):
         """Band structures of an element, or of a binary; empty where there are none."""
         return tuple(b for b in self.bands if b.symbol == symbol and b.partner == partner)
 
+    def cutoff(self, compound: str) -> float | None:
+        """Plane-wave cutoff, eV, of an element's or compound's total energies; None where the set does not state it."""
+        cutoffs = self.settings.get("cutoffs")
+        value = cutoffs.get(compound) if isinstance(cutoffs, Mapping) else None
+        return None if value is None else float(value)
+
     def offset(self, symbol: str) -> float:
         """Energy zero of an element, eV/atom; `ReferenceDataError` where the set does not state it."""
         try:

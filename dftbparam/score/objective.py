@@ -22,7 +22,7 @@ with; they do not depend on the repulsion, and are computed once an evaluation::
 
     J = sqrt( w_eos^2 [ ... as above ] + (w_bands b / 0.3 eV)^2 + (w_gaps g / 0.3 eV)^2 ) + 6 sum_c u_c
 
-with b the mean over band structures of the error near the Fermi level (`dftbparam.score.bands`), and g that of the
+with b the mean over band structures of their weighted error (``rms`` of `dftbparam.score.bands`), and g that of the
 magnitudes of the errors of the gaps. The error of one band structure is cut at 3 eV, which is also what one that could
 not be computed counts as.
 """
@@ -133,7 +133,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class BandErrors:
-    """Errors of band structures near the Fermi level and of their gaps (signed), eV, by crystal; NaN for a failure."""
+    """Weighted errors of band structures and errors of their gaps (signed), eV, by crystal; NaN for a failure."""
 
     bands: Mapping[str, float] = field(default_factory=dict)
     gaps: Mapping[str, float] = field(default_factory=dict)

@@ -7,7 +7,8 @@ energy crosses compositions, with the elements' own stable crystals as zeros::
     E_f(A_a B_b) = [ E(A_a B_b) - a E(A) - b E(B) ] / (a + b)        eV/atom, negative for a stable compound
 
 E(A) is the minimum, per atom, of the crystal of A that is most stable *in the reference*; DFTB's is that of the same
-crystal. All energies of one side have to come from one data set, or from one set of tables: then their zeros cancel.
+crystal. All energies of one side have to come from one data set and one cutoff, or from one set of tables: then their
+zeros cancel.
 """
 
 from __future__ import annotations

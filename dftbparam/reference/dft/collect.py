@@ -124,20 +124,22 @@ def _method(task: Task, record: Mapping[str, Any]) -> str:
 def _sort(archive: Archive) -> tuple[_Found, Collected]:
     found, summary = _Found(), Collected()
     compounds: dict[str, list[Entry]] = defaultdict(list)
-    for task, record in archive.records():
+    entry: Entry
+    for entry in archive.records():
+        task = entry[0]
         if "/convergence/" in task.label:
-            if record.get("error") is None:
-                found.convergence.append((task, record))
+            if entry[1].get("error") is None:
+                found.convergence.append(entry)
             continue
         # An atom belongs to the element, whichever compound's recipe it was computed with.
-        compounds[task.label if task.kind == "atom" else task.label.split("/")[0]].append((task, record))
-    for compound, entries in compounds.items():
-        counts = Counter(_method(*entry) for entry in entries if entry[1].get("error") is None)
+        compounds[task.label if task.kind == "atom" else task.label.split("/")[0]].append(entry)
+    for compound, own in compounds.items():
+        counts = Counter(_method(*entry) for entry in own if entry[1].get("error") is None)
         chosen = max(counts, key=lambda method: (counts[method], method), default="")
         settings = json.loads(chosen)[0] if chosen else None
         if len(counts) > 1:
             summary.left_out[compound] = sum(counts.values()) - counts[chosen]
-        for task, record in entries:
+        for task, record in own:
             if record.get("error") is not None:
                 if settings is not None and task.recipe.model_dump(mode="json") != settings:
                     continue
@@ -299,9 +301,11 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
     recipes = [task.recipe.model_dump(mode="json") for task, _ in found.finished]
     versions: dict[str, set[str]] = defaultdict(set)
     setups: dict[str, str] = {}
+    # Of the crystals, not of the isolated atoms; where total energies have other cutoffs they cannot be compared.
     cutoffs: dict[str, float] = {}
-    for task, record in found.finished:
-        cutoffs[task.label.split("/")[0]] = task.recipe.cutoff
+    for task, record in sorted(found.finished, key=lambda entry: entry[0].label):
+        if task.kind != "atom":
+            cutoffs[task.label.split("/")[0]] = task.recipe.cutoff
         setups |= record["result"].get("setups", {})
         for package, version in record["versions"].items():
             versions[package].add(version)
@@ -330,7 +334,7 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
             **settings,
             "versions": {package: ", ".join(sorted(v)) for package, v in sorted(versions.items())},
             "setups": dict(sorted(setups.items())),
-            "cutoffs": dict(sorted(cutoffs.items())),
+            "cutoffs": cutoffs,
         },
         "offsets": {symbol: energy for symbol, energy, *_ in _atoms(found.atoms)},
         "files": checksums(files),
