@@ -97,8 +97,8 @@ def main() -> None:
     if errors:
         lines += [
             "",
-            f"Phase energies: median error {median(errors):.1f} meV/atom, largest {max(errors):.1f}, over {len(errors)} "
-            f"differences; {complete} elements have all four crystals.",
+            f"Phase energies: median error {median(errors):.1f} meV/atom, largest {max(errors):.1f}, over "
+            f"{len(errors)} differences; {complete} elements have all four crystals.",
         ]
     text = "\n".join(lines)
     print(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from dftbparam.campaign.binary_cards import score_crystals
+from dftbparam.campaign.evaluate import FitContext
 from dftbparam.campaign.fit import FitOutcome, FitRequest, FitResult, plan_fit, run_fit
 from dftbparam.campaign.partners import crystals_with, pair_tables
 from dftbparam.campaign.run import Progress
@@ -56,13 +57,30 @@ def partners_to_leave_out(request: FitRequest) -> tuple[str, ...]:
     """
     if request.partners is None:
         raise ParameterError("to leave partners out, fit on binaries: name the set that the partners come from")
-    partners = tuple(plan_fit(request).context.frozen)
+    plan = plan_fit(request)
+    partners = tuple(plan.context.frozen)
     if len(partners) < 2:
         raise ParameterError(
             f"{request.symbol} has {len(partners)} partner ({', '.join(partners) or 'none'}); to leave one out, two or "
             "more are needed"
         )
+    for partner in partners:
+        # Now, not after hours of other fits: without this partner a target may have lost its only data.
+        plan_fit(_without(request, plan.context, partner))
     return partners
+
+
+def _without(request: FitRequest, context: FitContext, partner: str) -> FitRequest:
+    """Ask for the same fit without one partner, in a folder of its own."""
+    crystals = crystals_with(request.symbol, context.references, partner)
+    return request.model_copy(
+        update={
+            "exclude_partners": (*request.exclude_partners, partner),
+            "crystals": tuple(c.name for c in context.references if c not in crystals),
+            "out": request.out / FOLDER / partner,
+            "resume": True,
+        }
+    )
 
 
 def fit_without(
@@ -88,16 +106,9 @@ def fit_without(
     plan = plan_fit(request)
     context = plan.context
     crystals = crystals_with(request.symbol, context.references, partner)
-    others = [c.name for c in context.references if c not in crystals]
-    reduced = request.model_copy(
-        update={
-            "exclude_partners": (*request.exclude_partners, partner),
-            "crystals": tuple(others),
-            "evaluations": request.evaluations if evaluations is None else evaluations,
-            "out": request.out / FOLDER / partner,
-            "resume": True,
-        }
-    )
+    reduced = _without(request, context, partner)
+    if evaluations is not None:
+        reduced = reduced.model_copy(update={"evaluations": evaluations})
     reduced.out.mkdir(parents=True, exist_ok=True)
     outcome: FitOutcome = run_fit(reduced, on_progress, published=False)
     if outcome.result is None:
