@@ -11,7 +11,14 @@ from ase.io import read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dftbparam.reference import DEFAULT_DATASET, PointsReference, birch_murnaghan, load_dataset, reference_root
+from dftbparam.reference import (
+    DEFAULT_DATASET,
+    PointsReference,
+    birch_murnaghan,
+    list_datasets,
+    load_dataset,
+    reference_root,
+)
 from dftbparam.reference.check import check_dataset, check_points
 from dftbparam.reference.importers import Offsets, Provenance, import_references
 from tests.reference.support.import_sources import atom, curve, displaced, with_results
@@ -459,3 +466,8 @@ def test_numbers_that_are_none(silicon):
 
     reframe(silicon, change)
     assert sorted(found(silicon)) == [("error", "structure", "flat"), ("error", "structure", "nan")]
+
+
+@pytest.mark.parametrize("name", list_datasets())
+def test_shipped_sets_pass(name):
+    assert [finding for finding in check_dataset(name).findings if finding.severity == "error"] == []
