@@ -169,8 +169,9 @@ def _dft() -> list[Check]:
     """What DFT references of one's own need."""
     found = []
     for name, advice in (
-        ("seekpath", "optional, for bands of references; pip install 'dftbparam[dft]'"),
-        ("pymatgen", "optional, for importers of references; pip install 'dftbparam[dft]'"),
+        ("seekpath", "optional, for bands of references; pip install 'dftbparam[dft]', in a clone '.[dft]'"),
+        ("pymatgen", "optional, for importers of references; pip install 'dftbparam[dft]', in a clone '.[dft]'"),
+        ("pyxtal", "optional, for random crystals; pip install 'dftbparam[dft]', in a clone '.[dft]'"),
         ("gpaw", "optional, for references compute; docs/guide.md says how to install it"),
     ):
         # The version alone: importing GPAW takes seconds.

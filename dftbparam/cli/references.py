@@ -131,7 +131,7 @@ def show(compound: CompoundArgument, references: ReferencesOption = None, json: 
         Column("bulk_modulus_GPa", "B0, GPa", ".2f"),
         Column("bulk_modulus_derivative", "B0'", ".3f"),
         Column("phase_energy", "E above lowest, eV/atom", ".4f"),
-        Column("energy_spread", "spread of codes, eV", ".4f"),
+        Column("energy_spread", "spread, eV", ".4f"),
         Column("n_codes", "codes"),
         Column("bands", "bands"),
     ]

@@ -38,6 +38,9 @@ def compute(
         str | None,
         typer.Option(metavar="gpaw|PACKAGE.MODULE:NAME", help="The DFT code: GPAW, or any ASE calculator."),
     ] = None,
+    functional: Annotated[
+        str | None, typer.Option(help="Exchange-correlation functional; with another code than GPAW it must be said.")
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML file of settings that differ from the element's default.")
     ] = None,
@@ -59,12 +62,16 @@ def compute(
     """Compute reference data by DFT; started again, it goes on where it stopped."""
     from dftbparam.campaign.compute import compute as run
     from dftbparam.campaign.executor import executor
-    from dftbparam.reference.dataset import CRYSTALS_FILE, FRAMES_FILE
+    from dftbparam.reference.dataset import CRYSTALS_FILE, DESCRIPTION_FILE, FRAMES_FILE
     from dftbparam.reference.dft import Archive
     from dftbparam.reference.dft.code import available
     from dftbparam.reference.dft.collect import collect
 
     archive = Archive(out / "calculations")
+    if (out / DESCRIPTION_FILE).exists() and not archive.folder.is_dir():
+        raise ParameterError(
+            f"{out} holds a data set but no calculations, which a run would replace; choose another --out", out=str(out)
+        )
     computed = None
     if not collect_only:
         request = _request(
@@ -75,6 +82,7 @@ def compute(
             properties,
             recipe,
             code,
+            functional,
             cutoff,
             density,
             frames,
@@ -97,7 +105,8 @@ def compute(
         "finished": 0 if computed is None else computed.finished,
         "interrupted": computed is not None and computed.interrupted,
     }
-    present(json, value, f"Data set in {out}", [Column("file", "file", left=True), Column("rows", "entries")], rows)
+    if summary.files or json is not None:
+        present(json, value, f"Data set in {out}", [Column("file", "file", left=True), Column("rows", "entries")], rows)
     for reason in summary.failed.values():
         note(reason)
     for label, reason in summary.no_minimum.items():
@@ -125,6 +134,7 @@ def _request(
     properties: str,
     recipe: Path | None,
     code: str | None,
+    functional: str | None,
     cutoff: float | None,
     density: float | None,
     frames: int,
@@ -136,7 +146,7 @@ def _request(
     from dftbparam.reference.dft import Request
     from dftbparam.reference.dft.partners import binaries_for
     from dftbparam.reference.dft.plan import parse_system
-    from dftbparam.reference.dft.recipe import recipe_for
+    from dftbparam.reference.dft.recipe import GPAW, recipe_for
     from dftbparam.reference.dft.structures import read_structures, structure_tasks
 
     changes: dict[str, object] = {}
@@ -147,7 +157,7 @@ def _request(
             raise ParameterError(f"{recipe} is no readable TOML file: {error}") from None
     changes |= {
         name: value
-        for name, value in (("code", code), ("cutoff", cutoff), ("kpoint_density", density))
+        for name, value in (("code", code), ("functional", functional), ("cutoff", cutoff), ("kpoint_density", density))
         if value is not None
     }
     names = None if prototypes == "all" else [name.strip() for name in prototypes.split(",") if name.strip()]
@@ -155,7 +165,8 @@ def _request(
     for symbol in [s.strip() for s in (binaries or "").split(",") if s.strip()]:
         known = {system.name for system in systems}
         systems += [system for system in binaries_for(symbol) if system.name not in known]
-    recipe_for((), **changes)
+    if recipe_for((), **changes).code != GPAW and "functional" not in changes:
+        raise ParameterError(f"with {changes['code']} the functional must be said, e.g. --functional PBE")
     return Request(
         systems=systems,
         tasks=() if structures is None else tuple(structure_tasks(read_structures(structures), **changes)),

@@ -8,7 +8,7 @@ from ase.io import write
 
 from dftbparam.reference import load_dataset, load_frames
 
-EMT = ("--code", "ase.calculators.emt:EMT", "--workers", "0")
+EMT = ("--code", "ase.calculators.emt:EMT", "--functional", "EMT", "--workers", "0")
 
 
 def compute(run, out, *arguments):
@@ -25,7 +25,12 @@ def test_computes_a_data_set_and_goes_on(run, tmp_path):
     assert load_dataset(out).stable("Cu").prototype == "fcc"
     again = compute(run, out, "Cu", "--prototypes", "fcc,bcc", "--properties", "eos,atoms", "--json", "-")
     assert json.loads(again.stdout)["finished"] == 0
+    description = out / "dataset.toml"
+    assert 'functional = "EMT"' in description.read_text()
+    assert "cutoff" not in description.read_text()
+    description.write_text(description.read_text().replace("not stated", "CC0"))
     more = compute(run, out, "Ag", "--prototypes", "fcc")
+    assert load_dataset(out).licence == "CC0"
     assert more.exit_code == 0, more.output
     assert load_dataset(out).symbols == ("Ag", "Cu")
     checked = run("references", "check", str(out))
@@ -58,6 +63,29 @@ def test_all_failed_is_exit_1(run, tmp_path):
     result = compute(run, tmp_path / "mine", "Si", "--prototypes", "fcc")
     assert result.exit_code == 1
     assert "No EMT-potential for Si" in result.stderr
+    assert not (tmp_path / "mine" / "dataset.toml").exists()
+
+
+def test_set_without_calculations_is_not_replaced(run, tmp_path):
+    out = tmp_path / "mine"
+    compute(run, out, "Cu", "--prototypes", "fcc")
+    (out / "calculations").rename(tmp_path / "elsewhere")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    result = compute(run, out, "Ag", "--prototypes", "fcc")
+    assert result.exit_code == 2
+    assert "holds a data set but no calculations" in result.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_other_code_needs_a_functional_and_has_no_bands(run, tmp_path):
+    code = ("--code", "ase.calculators.emt:EMT", "--workers", "0", "--out", str(tmp_path / "mine"))
+    result = run("references", "compute", "Cu", "--prototypes", "fcc", *code)
+    assert result.exit_code == 2
+    assert "--functional PBE" in result.stderr
+    result = run("references", "compute", "Cu", "--properties", "bands", "--functional", "EMT", *code)
+    assert result.exit_code == 2
+    assert "with GPAW only" in result.stderr
+    assert not (tmp_path / "mine").exists()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,17 @@ class Run:
             "Ag",
             "--prototypes",
         ]
-        command += ["fcc,bcc,sc,diamond,hcp", "--properties", "eos,forces", "--frames", "3", "--code", CODE]
+        command += [
+            "fcc,bcc,sc,diamond,hcp",
+            "--properties",
+            "eos,forces",
+            "--frames",
+            "3",
+            "--code",
+            CODE,
+            "--functional",
+            "EMT",
+        ]
         command += ["--workers", str(WORKERS), "--out", str(self.out)]
         return subprocess.Popen(command, env=os.environ | more, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 

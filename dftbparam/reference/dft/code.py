@@ -59,7 +59,12 @@ INSTALL: Final = (
 
 
 def available(code: str = GPAW, *, bands: bool = False) -> None:
-    """Raise `EngineMissing` where a code, or what ``bands`` need, cannot run here, with the way to install it."""
+    """Raise `EngineMissing` where a code, or what ``bands`` need, cannot run here, with the way to install it.
+
+    `ParameterError` where the code has no bands.
+    """
+    if bands and code != GPAW:
+        raise ParameterError(f"bands are computed with GPAW only, not with {code}; leave them out of --properties")
     if bands:
         require_seekpath()
     if code == GPAW:

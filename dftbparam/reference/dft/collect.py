@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,10 +30,12 @@ from dftbparam.reference.dataset import (
 )
 from dftbparam.reference.dft.archive import Archive
 from dftbparam.reference.dft.curves import fit_curve
+from dftbparam.reference.dft.recipe import GPAW
 from dftbparam.reference.dft.tasks import Task
 from dftbparam.reference.layout import CRYSTAL_COLUMNS, UNITS, VOLUME_RANGE, checksums, replace_file, table, toml
 
 CONVERGENCE_FILE: Final = "convergence.csv"
+README_FILE: Final = "README.md"
 ATOM_COLUMNS: Final = ("symbol", "energy", "magnetic_moment", "status")
 CONVERGENCE_COLUMNS: Final = ("symbol", "prototype", "setting", "value", "base_value", "energy", "change")
 
@@ -99,8 +102,11 @@ def collect(archive: Archive, folder: Path, name: str | None = None) -> Collecte
     }
     files = {file: (content, count) for file, (content, count) in made.items() if count}
     summary.files = {file: count for file, (_, count) in files.items()}
+    if not files:
+        return summary
     # The description comes last: until it is replaced, its checksums tell that the rest is newer.
-    description = toml(_description(found, name or folder.resolve().name, files)).encode()
+    table = {**_description(found, name or folder.resolve().name, files), **_stated(folder)}
+    description = toml(table).encode()
     try:
         for file, content in (
             *((file, content) for file, (content, _) in files.items()),
@@ -110,6 +116,8 @@ def collect(archive: Archive, folder: Path, name: str | None = None) -> Collecte
         for file in WHOLE_FILES:
             if file not in files:
                 (folder / file).unlink(missing_ok=True)
+        if not (folder / README_FILE).exists():
+            replace_file(folder / README_FILE, _readme(table).encode())
     except OSError as error:
         raise StoreError(f"the data set cannot be written into {folder}: {error}") from None
     return summary
@@ -309,13 +317,19 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
         setups |= record["result"].get("setups", {})
         for package, version in record["versions"].items():
             versions[package].add(version)
+    # Of another code than GPAW only what it was given: its options, and the mesh where these ask for it.
+    if all(r["code"] != GPAW for r in recipes):
+        used = ["code", "functional", "options"]
+        used += ["kpoint_density"] if any("{kpts}" in r["options"].values() for r in recipes) else []
+        recipes = [{key: r[key] for key in used} for r in recipes]
+        cutoffs = {}
     # A setting that all calculations share is stated once; the others as the list of their values.
     values = {key: sorted({json.dumps(r[key]) for r in recipes}) for key in (recipes[0] if recipes else {})}
     settings: dict[str, Any] = {}
     for key, texts in values.items():
         found_values = sorted((json.loads(text) for text in texts), key=repr)
         if any(found_values):
-            settings[key] = found_values[0] if len(found_values) == 1 else found_values
+            settings[key] = found_values[0] if len(found_values) == 1 else [_plain(v) for v in found_values]
     codes = sorted({r["code"] for r in recipes})
     return {
         "format": FORMAT_VERSION,
@@ -323,7 +337,7 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
         "title": f"Crystals, layers and chains computed with {', '.join(codes) or 'no code'}",
         "source": "dftbparam references compute",
         "doi": "",
-        "licence": "CC-BY-4.0",
+        "licence": "not stated",
         "functional": ", ".join(sorted({r["functional"] for r in recipes})) or "none",
         "spin": "none",
         "energy_zero": "total energies as the code gives them; [offsets] has the isolated atoms",
@@ -339,6 +353,33 @@ def _description(found: _Found, name: str, files: Mapping[str, tuple[bytes, int]
         "offsets": {symbol: energy for symbol, energy, *_ in _atoms(found.atoms)},
         "files": checksums(files),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Tables in a list become text: TOML's lists of tables are another thing."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    """What somebody has written about the set in its dataset.toml, and what a new collection keeps."""
+    path = folder / DESCRIPTION_FILE
+    if not path.is_file():
+        return {}
+    try:
+        old = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); repair or delete it") from None
+    return {key: str(old[key]) for key in ("name", "title", "source", "doi", "licence", "version") if key in old}
+
+
+def _readme(table: Mapping[str, Any]) -> str:
+    """A first README, for its owner to go on with."""
+    return (
+        f"# {table['name']}\n\n{table['title']}.\n\n- Source: {table['source']}\n- Licence: {table['licence']}\n"
+        f"- Functional: {table['functional']}; spin: {table['spin']}\n- Energies: {table['energy_zero']}\n\n"
+        "Settings, code versions and data sets are in `dataset.toml`, whose title, source, doi, licence and version "
+        "you may edit: they are kept when the set is made again. `calculations/` holds the calculations themselves.\n"
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[bytes, int]:

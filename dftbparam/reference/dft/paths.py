@@ -66,7 +66,9 @@ def require_seekpath() -> None:
     try:
         import seekpath  # noqa: F401
     except ImportError:
-        raise EngineMissing("band paths need seekpath: pip install 'dftbparam[dft]'") from None
+        raise EngineMissing(
+            "band paths need seekpath: pip install 'dftbparam[dft]' (in a clone: pip install '.[dft]')"
+        ) from None
 
 
 def _name(point: str) -> str:
