@@ -225,10 +225,9 @@ def choose_targets(
     """
     has = available_targets(symbol, references, frames)
     if not has:
-        known = " ".join((*references.symbols, *references.compounds)) or "none"
         what = "element" if len(elements_of(symbol)) == 1 else "binary"
         raise ReferenceDataError(
-            f"reference set {references.name!r} has no {what} {symbol!r}; it has: {known}",
+            f"reference set {references.name!r} has no {what} {symbol!r}; it has: {references.alternatives(symbol)}",
             symbol=symbol,
             dataset=references.name,
         )

@@ -296,9 +296,8 @@ class Dataset(_Record):
         names = (compound, "-".join(reversed(compound.split("-"))))
         found = tuple(c for c in self.crystals if c.compound in names)
         if not found:
-            known = " ".join((*self.symbols, *self.compounds)) or "none"
             raise ReferenceDataError(
-                f"reference set {self.name!r} has no crystal of {compound!r}; it has: {known}",
+                f"reference set {self.name!r} has no crystal of {compound!r}; it has: {self.alternatives(compound)}",
                 symbol=compound,
                 dataset=self.name,
             )
@@ -332,11 +331,19 @@ class Dataset(_Record):
         found = tuple(c for c in self.crystals if c.symbol == symbol and c.partner is None)
         if not found:
             raise ReferenceDataError(
-                f"reference set {self.name!r} has no element {symbol!r}; it has: {' '.join(self.symbols)}",
+                f"reference set {self.name!r} has no element {symbol!r}; it has: {self.alternatives(symbol)}",
                 symbol=symbol,
                 dataset=self.name,
             )
         return found
+
+    def alternatives(self, compound: str) -> str:
+        """What the set has instead of an element, ``Si``, or a binary, ``Mg-O``; for messages."""
+        if "-" in compound:
+            return f"the binaries {' '.join(self.compounds)}" if self.compounds else "no binaries"
+        if binaries := tuple(dict.fromkeys(c.compound for c in self.binaries_of(compound))):
+            return f"binaries of it, {' '.join(binaries)}"
+        return " ".join((*self.symbols, *self.compounds)) or "no E(V) curves"
 
     def stable(self, symbol: str) -> CrystalReference:
         """The crystal of an element that is lowest in energy among those of the set."""
