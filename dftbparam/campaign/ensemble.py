@@ -1,0 +1,43 @@
+"""The near-optimal ensemble of a finished search, from its trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dftbparam.score.uncertainty import TOLERANCE, Uncertainty, uncertainty
+from dftbparam.space import SearchSpace
+from dftbparam.store import Trial
+
+
+def ensemble(trials: Sequence[Trial], space: SearchSpace, tolerance: float = TOLERANCE) -> Uncertainty:
+    """Describe all trials within ``tolerance`` of the best; see `dftbparam.score.uncertainty`.
+
+    Raises `ParameterError` where no trial succeeded.
+    """
+    good = [trial for trial in trials if trial.objective is not None]
+    return uncertainty(
+        np.array([trial.x for trial in good], dtype=np.float64).reshape(len(good), len(space)),
+        [float(trial.objective) for trial in good if trial.objective is not None],
+        [trial.details.get("crystals", {}) for trial in good],
+        names=space.names,
+        from_unit=space.from_unit,
+        indices=[trial.index for trial in good],
+        tolerance=tolerance,
+    )
+
+
+def members(found: Uncertainty, trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """What is needed to build the members' tables again: index, objective, parameters and repulsion, best first."""
+    by_index = {trial.index: trial for trial in trials}
+    return [
+        {
+            "index": index,
+            "objective": by_index[index].objective,
+            "parameters": by_index[index].parameters,
+            "repulsion": by_index[index].details.get("repulsion"),
+        }
+        for index in found.members
+    ]
