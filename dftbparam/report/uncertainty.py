@@ -30,7 +30,7 @@ def plot_uncertainty(title: str, found: Mapping[str, Any], ranges: Mapping[str, 
     n = len(found["members"])
     left.set_title(f"{n} trials within {100 * found['tolerance']:.0f} % of the best", fontsize="small")
     crystals = found["crystals"]
-    for axes, key, label in zip(right, ("dV", "dB", "dE"), ("ΔV, %", "ΔB, %", "phase energy, error, eV"), strict=True):
+    for axes, key, label in zip(right, ("dV", "dB", "dE"), ("ΔV, %", "ΔB, %", "Δphase E, eV"), strict=True):
         _crystals(axes, crystals, key)
         tidy(axes, x=label, y="")
         axes.set_yticks(

@@ -34,8 +34,11 @@ with, where the best is of the order of one (see `dftbparam.score.objective`).""
 MODEL_POINTS: Final = 200
 """Trials the Gaussian process is fitted to, the better half of them the best ones."""
 
-LEAST_POINTS: Final = 12
-"""Trials below which there is no model, and no sensitivities."""
+LEAST_POINTS: Final = 5
+"""Trials per parameter below which there is no model, and no sensitivities."""
+
+LEAST_R2: Final = 0.5
+"""Leave-one-out R^2 below which a model is not asked: it explains less than half of what it ought to."""
 
 EFFECT_POINTS: Final = 512
 """Base points of the total effects, a power of two; each costs d + 2 predictions."""
@@ -68,9 +71,9 @@ class ParameterUncertainty(_Record):
     share_of_range
         Length of the ensemble's range in units of the search range, on the parameter's own scale.
     interval
-        Tolerance interval; None without a model.
+        Tolerance interval; None without a model of some worth (`LEAST_R2`).
     total_effect
-        Of the whole search space, 0 to 1; None without a model.
+        Of the whole search space, 0 to 1; None as above.
     """
 
     name: str
@@ -172,7 +175,10 @@ def uncertainty(
     if x.shape != (len(y), len(names)) or len(crystals) != len(y):
         raise ParameterError(f"{len(y)} objectives of {len(names)} parameters do not fit points of shape {x.shape}")
     members = near_optimal(y, tolerance)
-    model = _Model.fitted(x, y) if len(y) >= LEAST_POINTS and (y > 0.0).all() and np.ptp(y) > 0.0 else None
+    model = _Model.fitted(x, y) if len(y) >= LEAST_POINTS * len(names) and (y > 0.0).all() and np.ptp(y) > 0.0 else None
+    r2 = None if model is None else model.r2
+    if model is not None and model.r2 < LEAST_R2:
+        model = None
     effects = None if model is None else total_effects(model.predict, x.shape[1])
     values = [from_unit(x[i]) for i in members]
     parameters = []
@@ -201,7 +207,7 @@ def uncertainty(
         members=tuple(int(i) if indices is None else int(indices[i]) for i in members),
         parameters=tuple(parameters),
         crystals=_crystals([crystals[i] for i in members]),
-        model_r2=None if model is None else model.r2,
+        model_r2=r2,
     )
 
 
