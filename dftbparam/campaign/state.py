@@ -18,21 +18,42 @@ The price is that a proposal ignores up to q-1 results, and that a trial q-1 pla
 q = workers + 1 keeps a trial in every worker's reach while a proposal is computed.
 
 The first ``n_initial`` trials need no results: the starting points in order, then a scrambled Sobol sequence.
+
+Blocks
+------
+A model costs more than a point of it, and a cluster eats points faster than models can be fitted. So the trials after
+the initial design may be proposed in blocks of ``batch`` consecutive indices, all from one call of the proposer: a
+block that begins at trial s (s = n_initial, n_initial + batch, ...) sees the results of the trials 0 .. s-q, and the
+trials s-q+1 .. s-1 as pending. Up to q-1+batch trials are then in flight. A block is always asked for whole, also where
+the budget ends inside it, so that a bigger budget extends the list. With batch = 1 this is the rule above.
+
+No improvement left
+-------------------
+With ``min_improvement``, a run ends before a block whose expected improvement, and that of the `LOW_PROPOSALS` - 1
+blocks before it, lie below this number (in units of the objective). These are results of pure functions too: a resumed
+run asks for them again where it needs them, and ends at the same trial.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dftbparam.errors import ParameterError, StoreError
-from dftbparam.propose.base import Proposer
+from dftbparam.propose.base import Proposal, Proposer
 from dftbparam.propose.sobol import sobol_points
 
 Array = NDArray[np.float64]
+
+LOW_PROPOSALS: Final = 3
+"""Blocks in a row that must promise less than ``min_improvement``: one alone may be a bad fit of the lengths."""
+
+Ending = Literal["evaluations", "patience", "improvement"]
+"""Why a run has no further trial: budget used, no better objective for long, no improvement expected."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +85,12 @@ class CampaignState:
         (m, d), unit cube; evaluated first.
     patience
         End earlier, once this many trials in a row (by index) brought no better objective. The rule looks at the
-        trials 0 .. k-q alone, so that it is as deterministic as the points.
+        trials a block may see alone, so that it is as deterministic as the points.
+    batch
+        Trials a block, at least 1 (see the module).
+    min_improvement
+        End earlier, once the proposer expects less than this, in units of the objective, > 0 (see the module). Without
+        effect where a proposer cannot say what it expects.
 
     Raises
     ------
@@ -83,6 +109,8 @@ class CampaignState:
         n_initial: int,
         starting_points: Sequence[Sequence[float]] | Array = (),
         patience: int | None = None,
+        batch: int = 1,
+        min_improvement: float | None = None,
     ) -> None:
         for name, value, least in (
             ("number of parameters", dimensions, 1),
@@ -91,9 +119,12 @@ class CampaignState:
             ("in_flight", in_flight, 1),
             ("n_initial", n_initial, 1),
             ("patience", 1 if patience is None else patience, 1),
+            ("batch", batch, 1),
         ):
             if value < least:
                 raise ParameterError(f"{name} must be at least {least}, got {value}", **{"name": name, "value": value})
+        if min_improvement is not None and not (np.isfinite(min_improvement) and min_improvement > 0.0):
+            raise ParameterError(f"min_improvement must be above 0, got {min_improvement}", value=min_improvement)
         starts = np.asarray(starting_points, dtype=np.float64).reshape(-1, dimensions)
         if starts.size and not (starts.min() >= 0.0 and starts.max() <= 1.0):
             raise ParameterError(f"starting points must lie in the unit cube, got {starts.tolist()}")
@@ -106,11 +137,16 @@ class CampaignState:
         self.in_flight = in_flight
         self.n_initial = n_initial
         self.patience = patience
+        self.batch = batch
+        self.min_improvement = min_improvement
         self._design = np.vstack([starts, sobol_points(0, n_initial - len(starts), dimensions, seed)])
         self._finished: dict[int, Finished] = {}
         self._started: dict[int, tuple[float, ...]] = {}
+        self._blocks: dict[int, Proposal] = {}
+        self._improvement: float | None = None
         self._prefix = 0
         self._asked = 0
+        self._ended: Ending | None = None
 
     @property
     def finished(self) -> dict[int, Finished]:
@@ -121,6 +157,21 @@ class CampaignState:
     def running(self) -> dict[int, tuple[float, ...]]:
         """Points that were handed out and not told yet, by index."""
         return dict(self._started)
+
+    @property
+    def most_in_flight(self) -> int:
+        """Trials that may be in flight at once, q - 1 + batch."""
+        return self.in_flight - 1 + self.batch
+
+    @property
+    def improvement(self) -> float | None:
+        """Expected improvement of the latest block asked for, in units of the objective; None while unknown."""
+        return self._improvement
+
+    @property
+    def ended(self) -> Ending | None:
+        """Why `next_ready` will hand out no further trial; None while it may, or waits for results."""
+        return self._ended
 
     def tell(self, index: int, x: Sequence[float], objective: float | None) -> None:
         """Take a trial that has ended, of this run or from the store.
@@ -149,15 +200,24 @@ class CampaignState:
         while self._asked in self._finished:
             self._asked += 1
         k = self._asked
-        if k >= self.evaluations or len(self._started) >= self.in_flight:
+        if k >= self.evaluations:
+            self._ended = "evaluations"
+        if self._ended is not None or len(self._started) >= self.most_in_flight:
             return None
         if k < self.n_initial:
             x = self._design[k]
         else:
-            known = k - self.in_flight + 1
-            if self._prefix < known or self._stalled(known):
+            start = k - (k - self.n_initial) % self.batch
+            known = start - self.in_flight + 1
+            if self._prefix < known:
                 return None
-            x = self._propose(k, known)
+            if self._stalled(known):
+                self._ended = "patience"
+            elif self._exhausted(start):
+                self._ended = "improvement"
+            if self._ended is not None:
+                return None
+            x = self._block(start).points[k - start]
         point = tuple(float(value) for value in x)
         self._started[k] = point
         self._asked = k + 1
@@ -170,17 +230,44 @@ class CampaignState:
             trials.append(trial)
         return trials
 
-    def _propose(self, k: int, known: int) -> Array:
-        """The point of trial k from the results of the trials below ``known`` = k - q + 1, and the points up to k."""
+    def _block(self, start: int) -> Proposal:
+        """The block that begins at trial ``start``; asked of the proposer once, and kept while it may be needed."""
+        if start not in self._blocks:
+            oldest = start - LOW_PROPOSALS * self.batch
+            self._blocks = {s: block for s, block in self._blocks.items() if s > oldest}
+            self._blocks[start] = self._propose(start)
+        return self._blocks[start]
+
+    def _propose(self, start: int) -> Proposal:
+        """Points of the trials from ``start``: from the results of 0 .. start - q, and the points up to ``start``."""
+        known = max(start - self.in_flight + 1, 0)
         past = [self._finished[i] for i in range(known)]
         X = np.array([trial.x for trial in past], dtype=np.float64).reshape(-1, self.dimensions)
         y = np.array([np.nan if trial.objective is None else trial.objective for trial in past], dtype=np.float64)
-        pending = np.array([self._point(i) for i in range(max(known, 0), k)], dtype=np.float64)
-        x = self.proposer.propose(X, y, np.isfinite(y), pending.reshape(-1, self.dimensions), k, self.seed)
-        x = np.asarray(x, dtype=np.float64)
-        if x.shape != (self.dimensions,) or not (x.min() >= 0.0 and x.max() <= 1.0):
-            raise ParameterError(f"proposer {self.proposer.name!r} left the unit cube: {x.tolist()}")
-        return x
+        pending = np.array([self._point(i) for i in range(known, start)], dtype=np.float64)
+        proposal = self.proposer.propose(
+            X, y, np.isfinite(y), pending.reshape(-1, self.dimensions), start, self.seed, self.batch
+        )
+        points = np.asarray(proposal.points, dtype=np.float64)
+        if points.shape != (self.batch, self.dimensions):
+            raise ParameterError(
+                f"proposer {self.proposer.name!r} was asked for {self.batch} points of {self.dimensions} parameters, "
+                f"and gave an array of shape {points.shape}"
+            )
+        if not (points.min() >= 0.0 and points.max() <= 1.0):
+            raise ParameterError(f"proposer {self.proposer.name!r} left the unit cube: {points.tolist()}")
+        return Proposal(points, proposal.improvement)
+
+    def _exhausted(self, start: int) -> bool:
+        """Whether the block at ``start`` and those before it promise less than ``min_improvement``."""
+        self._improvement = self._block(start).improvement
+        if self.min_improvement is None:
+            return False
+        for begin in range(start, start - LOW_PROPOSALS * self.batch, -self.batch):
+            expected = self._block(begin).improvement if begin >= self.n_initial else None
+            if expected is None or expected >= self.min_improvement:
+                return False
+        return True
 
     def _point(self, index: int) -> tuple[float, ...]:
         return self._finished[index].x if index in self._finished else self._started[index]

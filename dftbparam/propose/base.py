@@ -1,4 +1,4 @@
-"""What a proposer is: arrays in, one point out.
+"""What a proposer is: arrays in, points out.
 
 Notation: n finished trials X, shape (n, d), in the unit cube [0, 1]^d with objectives y, shape (n,), to be minimised;
 m trials without a result yet, ``pending``, shape (m, d).
@@ -6,6 +6,7 @@ m trials without a result yet, ``pending``, shape (m, d).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,17 +23,35 @@ SEPARATION: Final = 1e-6
 what any parameter of a table can be told apart by, and far above rounding."""
 
 
+@dataclass(frozen=True)
+class Proposal:
+    """What a proposer answers.
+
+    Attributes
+    ----------
+    points
+        Points to evaluate (count, d), unit cube, in order of index.
+    improvement
+        Expected improvement at the first point over the best objective known, in units of y, >= 0; None where the
+        proposer cannot say. The failures a proposer foresees are in it: a point that is likely to fail promises little.
+    """
+
+    points: Array
+    improvement: float | None = None
+
+
 @runtime_checkable
 class Proposer(Protocol):
-    """Chooses the next point of the unit cube.
+    """Chooses the next points of the unit cube.
 
     Contract, held by tests/contract/test_proposer_contract.py for every registered proposer:
 
     - *pure*: the answer depends on the arguments alone. No state is kept between calls, no clock, no global random
       numbers; numerical libraries are held to one thread, since the order of a threaded sum is not fixed. A campaign
-      that was killed asks again and must get the same point, bit for bit.
+      that was killed asks again and must get the same points, bit for bit.
     - *in the cube*: every coordinate lies in [0, 1] and is finite.
-    - *new*: the answer differs by at least `SEPARATION` in some coordinate from every row of X and ``pending``.
+    - *new*: each point differs by at least `SEPARATION` in some coordinate from every row of X and ``pending`` and from
+      the others of the answer.
     - *total*: any n >= 0 and m >= 0, all-infeasible data, repeated rows and objectives of any size are answered, not
       refused.
     """
@@ -50,13 +69,15 @@ class Proposer(Protocol):
         """
         ...
 
-    def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
-        """Propose the point of trial ``index``.
+    def propose(
+        self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
+    ) -> Proposal:
+        """Propose the points of the trials ``index`` to ``index + count - 1``.
 
         Parameters
         ----------
         X
-            Finished points (n, d), unit cube.
+            Finished points (n, d), unit cube, in order of index.
         y
             Their objectives (n,), smaller is better; ignored (may be NaN) where ``feasible`` is False.
         feasible
@@ -64,18 +85,23 @@ class Proposer(Protocol):
         pending
             Points that are being evaluated (m, d).
         index
-            Number of the trial, from 0.
+            Number of the first trial to propose, from 0.
         seed
             Seed of the campaign.
+        count
+            Number of points, >= 1, to be evaluated side by side. Another count may give another first point.
 
-        Returns
-        -------
-        Point (d,) of the unit cube.
+        Raises
+        ------
+        ParameterError
+            Shapes that do not fit together, points outside the cube, ``count`` < 1.
         """
         ...
 
 
-def check_arrays(X: Array, y: Array, feasible: Mask, pending: Array) -> tuple[Array, Array, Mask, Array]:
+def check_arrays(
+    X: Array, y: Array, feasible: Mask, pending: Array, count: int = 1
+) -> tuple[Array, Array, Mask, Array]:
     """Check shapes and ranges and return them as arrays.
 
     Objectives that are not finite count as infeasible.
@@ -83,8 +109,10 @@ def check_arrays(X: Array, y: Array, feasible: Mask, pending: Array) -> tuple[Ar
     Raises
     ------
     ParameterError
-        Shapes that do not fit together, or points outside the unit cube.
+        Shapes that do not fit together, points outside the unit cube, or no point asked for.
     """
+    if count < 1:
+        raise ParameterError(f"at least one point must be asked for, got count = {count}", count=count)
     X = np.asarray(X, dtype=np.float64)
     pending = np.asarray(pending, dtype=np.float64)
     if X.ndim != 2 or X.shape[1] < 1:
@@ -126,3 +154,11 @@ def make_new(x: Array, known: Array, seed: int, index: int) -> Array:
     while distances(x[None, :], known)[0] < SEPARATION:
         x = rng.random(len(x))
     return x
+
+
+def make_all_new(points: Array, known: Array, seed: int, index: int) -> Array:
+    """`make_new` for each of ``points`` (count, d), which count as known to those after them; (count, d)."""
+    known = np.asarray(known, dtype=np.float64).reshape(-1, points.shape[1])
+    for j, x in enumerate(points):
+        known = np.vstack([known, make_new(x, known, seed, index + j)])
+    return known[len(known) - len(points) :]

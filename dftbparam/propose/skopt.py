@@ -30,7 +30,17 @@ from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.special import erfcx, ndtr
 
 from dftbparam.errors import ParameterError
-from dftbparam.propose.base import SEPARATION, Array, Indices, Mask, check_arrays, distances, generator, make_new
+from dftbparam.propose.base import (
+    SEPARATION,
+    Array,
+    Indices,
+    Mask,
+    Proposal,
+    check_arrays,
+    distances,
+    generator,
+    make_new,
+)
 from dftbparam.propose.sobol import sobol_points
 
 FIT_POINTS: Final = 100
@@ -74,9 +84,19 @@ class SkoptProposer:
         self.candidates = candidates
         self.restarts = restarts
 
-    def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
+    def propose(
+        self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
+    ) -> Proposal:
+        """See `dftbparam.propose.base.Proposer`. Falls back to Sobol points while fewer than two trials succeeded."""
+        X, y, feasible, pending = check_arrays(X, y, feasible, pending, count)
+        points = np.empty((0, X.shape[1]))
+        for j in range(count):
+            x = self._one(X, y, feasible, np.vstack([pending, points]), index + j, seed)
+            points = np.vstack([points, x])
+        return Proposal(points)
+
+    def _one(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
         """See `dftbparam.propose.base.Proposer`. Falls back to a Sobol point while fewer than two trials succeeded."""
-        X, y, feasible, pending = check_arrays(X, y, feasible, pending)
         known = np.vstack([X, pending])
         if np.count_nonzero(feasible) < 2:
             return make_new(sobol_points(index, 1, X.shape[1], seed)[0], known, seed, index)

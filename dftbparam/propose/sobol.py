@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dftbparam.errors import ParameterError
-from dftbparam.propose.base import Array, Mask, check_arrays, generator, make_new
+from dftbparam.propose.base import Array, Mask, Proposal, check_arrays, generator, make_all_new
 
 MAX_DIMENSIONS = 21201
 """Dimensions for which scipy holds Sobol direction numbers (Joe and Kuo, SIAM J. Sci. Comput. 30, 2635 (2008))."""
@@ -27,16 +27,18 @@ def sobol_points(first: int, count: int, dimensions: int, seed: int) -> Array:
 
 
 class SobolProposer:
-    """The trial's own point of the scrambled Sobol sequence; looks at no result."""
+    """Every trial's own point of the scrambled Sobol sequence; looks at no result."""
 
     name = "sobol"
     version = "1"
 
-    def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
+    def propose(
+        self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
+    ) -> Proposal:
         """See `dftbparam.propose.base.Proposer`."""
-        X, y, feasible, pending = check_arrays(X, y, feasible, pending)
-        x = sobol_points(index, 1, X.shape[1], seed)[0]
-        return make_new(x, np.vstack([X, pending]), seed, index)
+        X, y, feasible, pending = check_arrays(X, y, feasible, pending, count)
+        points = sobol_points(index, count, X.shape[1], seed)
+        return Proposal(make_all_new(points, np.vstack([X, pending]), seed, index))
 
 
 class RandomProposer:
@@ -45,8 +47,10 @@ class RandomProposer:
     name = "random"
     version = "1"
 
-    def propose(self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int) -> Array:
+    def propose(
+        self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
+    ) -> Proposal:
         """See `dftbparam.propose.base.Proposer`."""
-        X, y, feasible, pending = check_arrays(X, y, feasible, pending)
-        x: Array = generator(seed, index, stream=0).random((1, X.shape[1]))[0]
-        return make_new(x, np.vstack([X, pending]), seed, index)
+        X, y, feasible, pending = check_arrays(X, y, feasible, pending, count)
+        points = np.array([generator(seed, index + j, stream=0).random(X.shape[1]) for j in range(count)])
+        return Proposal(make_all_new(points, np.vstack([X, pending]), seed, index))

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dftbparam.campaign.state import CampaignState
+from dftbparam.campaign.state import LOW_PROPOSALS, CampaignState
 from dftbparam.errors import ParameterError, StoreError
-from dftbparam.propose import proposer
+from dftbparam.propose import Proposal, proposer
 from dftbparam.propose.sobol import sobol_points
 
 
@@ -21,10 +21,23 @@ class Spy:
     def __init__(self) -> None:
         self.calls: list[tuple[int, int, int]] = []
 
-    def propose(self, X, y, feasible, pending, index, seed):  # type: ignore[no-untyped-def]
+    def propose(self, X, y, feasible, pending, index, seed, count=1):  # type: ignore[no-untyped-def]
         self.calls.append((index, len(X), len(pending)))
         total = X.sum() * 1.7 + np.where(feasible, y, 0.3).sum() * 2.3 + pending.sum() * 3.1 + index + seed
-        return np.modf(np.abs(np.sin(total * np.arange(1, X.shape[1] + 1)) * 997.0))[0]
+        waves = np.sin(total * np.arange(1, count * X.shape[1] + 1)) * 997.0
+        return Proposal(np.modf(np.abs(waves))[0].reshape(count, -1), self.expected(X))
+
+    def expected(self, X):  # type: ignore[no-untyped-def]
+        return None
+
+
+class Fading(Spy):
+    """Expects less the more it knows, not quite evenly: low at once for a single block, and then for good."""
+
+    name = "fading"
+
+    def expected(self, X):  # type: ignore[no-untyped-def]
+        return 0.0 if len(X) == 30 else float(2.0 ** (-len(X) / 10))
 
 
 def make_state(**changes: object) -> CampaignState:
@@ -46,7 +59,7 @@ def drive(
         running.update(state.ready())
         if not running:
             return [(k, trial.x, trial.objective) for k, trial in state.finished.items()]
-        assert len(running) <= state.in_flight
+        assert len(running) <= state.most_in_flight
         index = sorted(running)[choose(sorted(running)) % len(running)]
         x = running.pop(index)
         state.tell(index, x, objective(x))
@@ -185,6 +198,9 @@ def test_a_result_is_never_replaced() -> None:
         {"n_initial": 0},
         {"seed": -1},
         {"patience": 0},
+        {"batch": 0},
+        {"min_improvement": 0.0},
+        {"min_improvement": float("nan")},
         {"starting_points": [(0.5, 1.5)]},
         {"starting_points": [(0.5, 0.5)] * 7},
     ],
@@ -195,12 +211,111 @@ def test_numbers_out_of_range(changes: dict[str, object]) -> None:
         make_state(**changes)
 
 
+# --- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_sees_what_its_first_trial_may_see() -> None:
+    spy = Spy()
+    drive(make_state(proposer=spy, batch=5, evaluations=26), lambda running: -1)
+    # Blocks begin at 6, 11, 16, 21; q = 4. All of the last is asked for, whatever the budget uses of it.
+    assert spy.calls == [(6, 3, 3), (11, 8, 3), (16, 13, 3), (21, 18, 3)]
+
+
+def test_a_block_is_in_flight_at_once() -> None:
+    state = make_state(n_initial=2, in_flight=3, batch=4)
+    assert [k for k, _ in state.ready()] == [0, 1, 2, 3, 4, 5]
+    assert state.most_in_flight == 6
+    for k in (1, 2, 3, 5):
+        state.tell(k, state.running[k], 1.0)
+    # The block of trial 6 needs the results of 0 .. 3.
+    assert state.ready() == []
+    state.tell(0, state.running[0], 1.0)
+    assert [k for k, _ in state.ready()] == [6, 7, 8, 9]
+
+
+@given(st.lists(st.integers(0, 7), min_size=40, max_size=40), st.integers(1, 6), st.integers(1, 4))
+@settings(deadline=None)
+def test_blocks_come_out_the_same_in_any_order(order: list[int], batch: int, depth: int) -> None:
+    def make() -> CampaignState:
+        return make_state(evaluations=40, batch=batch, in_flight=depth)
+
+    turns = iter(order)
+    assert drive(make(), lambda running: next(turns)) == drive(make(), lambda running: 0)
+
+
+@given(st.lists(st.integers(0, 7), min_size=40, max_size=40), st.integers(0, 40), st.integers(2, 6))
+@settings(deadline=None)
+def test_killed_within_a_block_and_resumed(order: list[int], ended: int, batch: int) -> None:
+    def make() -> CampaignState:
+        return make_state(proposer=Fading(), evaluations=80, batch=batch, min_improvement=0.05)
+
+    whole = drive(make(), lambda running: 0)
+    assert 30 < len(whole) < 80
+    first, told = make(), []
+    running: dict[int, tuple[float, ...]] = {}
+    for turn in order[:ended]:
+        running.update(first.ready())
+        if not running:
+            break
+        index = sorted(running)[turn % len(running)]
+        x = running.pop(index)
+        first.tell(index, x, objective(x))
+        told.append((index, x))
+    second = make()
+    for index, x in reversed(told):
+        second.tell(index, x, objective(x))
+    assert drive(second, lambda running: -1) == whole
+
+
+def test_a_bigger_budget_extends_the_blocks() -> None:
+    assert drive(make_state(batch=6, evaluations=15), lambda running: 0) == drive(make_state(batch=6), lambda _: 0)[:15]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_end_of_improvement(batch: int) -> None:
+    state = make_state(proposer=Fading(), evaluations=200, batch=batch, min_improvement=0.05)
+    trials = drive(state, lambda running: 0)
+    assert state.ended == "improvement"
+    assert state.improvement is not None
+    assert state.improvement < 0.05
+    # 2 ** (-n/10) < 0.05 from n = 44 results on; block s knows s - 3; the blocks are at 6, 6 + batch, ...
+    low = next(s for s in range(6, 200, batch) if s - 3 >= 44)
+    assert len(trials) == low + (LOW_PROPOSALS - 1) * batch
+
+
+def test_improvement_that_nobody_knows_ends_nothing() -> None:
+    state = make_state(min_improvement=1e3)
+    assert len(drive(state, lambda running: 0)) == 25
+    assert state.ended == "evaluations"
+    assert state.improvement is None
+
+
+def test_why_a_run_ended() -> None:
+    state = make_state(evaluations=200, patience=20)
+    assert state.ended is None
+    drive(state, lambda running: 0)
+    assert state.ended == "patience"
+
+
+def test_a_block_of_the_wrong_size_is_caught() -> None:
+    class Short(Spy):
+        name = "short"
+
+        def propose(self, X, y, feasible, pending, index, seed, count=1):  # type: ignore[no-untyped-def]
+            return Proposal(np.zeros((1, 2)))
+
+    state = make_state(proposer=Short(), n_initial=1, in_flight=1, batch=2)
+    state.tell(0, state.ready()[0][1], 1.0)
+    with pytest.raises(ParameterError, match=r"'short' was asked for 2 points of 2 parameters.* shape \(1, 2\)"):
+        state.ready()
+
+
 def test_a_proposer_outside_the_cube_is_caught() -> None:
     class Stray(Spy):
         name = "stray"
 
-        def propose(self, X, y, feasible, pending, index, seed):  # type: ignore[no-untyped-def]
-            return np.array([0.5, 1.0001])
+        def propose(self, X, y, feasible, pending, index, seed, count=1):  # type: ignore[no-untyped-def]
+            return Proposal(np.array([[0.5, 1.0001]]))
 
     state = make_state(proposer=Stray(), n_initial=1, in_flight=1)
     state.tell(0, state.ready()[0][1], 1.0)

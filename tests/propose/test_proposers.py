@@ -96,7 +96,7 @@ def test_failures_are_avoided() -> None:
     for k in range(8, 30):
         feasible = X.sum(axis=1) > 0.8
         y = np.where(feasible, ((X - 0.55) ** 2).sum(axis=1), np.nan)
-        X = np.vstack([X, SkoptProposer().propose(X, y, feasible, np.empty((0, 2)), k, 0)])
+        X = np.vstack([X, SkoptProposer().propose(X, y, feasible, np.empty((0, 2)), k, 0).points])
     assert np.count_nonzero(X[8:].sum(axis=1) <= 0.8) <= 4
     assert np.abs(X - 0.55).max(axis=1).min() < 0.005
 
