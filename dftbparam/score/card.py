@@ -135,7 +135,8 @@ class ReportCard(_Record):
     sound
         Every crystal has a minimum and no deeper well; None where no crystal was scored.
     right_ground_state
-        The stable crystal has a minimum and is the lowest in energy (in each composition); None without crystals.
+        The stable crystal has a minimum and is the lowest in energy (in each composition with several crystals); None
+        where there is no such composition.
     bands
         Band structures, eV; see `BandScore`.
     gaps
@@ -323,7 +324,7 @@ def _card(
         max_abs_phase_error=max(phase, default=None),
         n_without_minimum=sum(not c.has_minimum for c in crystals),
         sound=all(c.sound for c in crystals) if crystals else None,
-        right_ground_state=_right_ground_states(zeros, crystals) if crystals else None,
+        right_ground_state=_right_ground_states(zeros, crystals),
         mean_band_error=fmean(b.rms_near for b in sections.bands) if sections.bands else None,
         mean_abs_gap_error=fmean(abs(g.error) for g in sections.gaps) if sections.gaps else None,
         mean_abs_formation_error=fmean(abs(f.error) for f in sections.formation) if sections.formation else None,
@@ -332,9 +333,15 @@ def _card(
     )
 
 
-def _right_ground_states(zeros: Mapping[str, str], crystals: Sequence[CrystalScore]) -> bool:
-    """Whether in each composition the stable crystal is the one of those with a minimum that is lowest."""
-    for stable in set(zeros.values()):
+def _right_ground_states(zeros: Mapping[str, str], crystals: Sequence[CrystalScore]) -> bool | None:
+    """Whether in each composition the stable crystal is the one of those with a minimum that is lowest.
+
+    None where no composition has two crystals: there is nothing to be right about.
+    """
+    compared = [stable for stable in set(zeros.values()) if list(zeros.values()).count(stable) > 1]
+    if not compared:
+        return None
+    for stable in compared:
         energies = {c.prototype: c.energy for c in crystals if zeros[c.prototype] == stable and c.energy is not None}
         if not energies or min(energies, key=lambda name: energies[name]) != stable:
             return False

@@ -148,6 +148,8 @@ def test_a_card_of_several_compositions():
     assert card.mean_abs_phase_error == pytest.approx(0.3)
     assert card.right_ground_state is False  # fluorite fell below rutile
     assert build_card("Mg-O", MGO, *curves(MGO)).right_ground_state is True
+    # One crystal alone has nothing to be lower than.
+    assert build_card("Mg-O", MGO[:1], *curves(MGO[:1])).right_ground_state is None
     assert card.crystal("Mg-O cscl").dD == pytest.approx(2.0)
 
 
