@@ -20,6 +20,8 @@ from dftbparam.errors import DftbparamError
 INTERRUPTED: Final = 130
 """128 + SIGINT, the shell's custom."""
 
+BAD_INPUT: Final = 2
+
 FAILED: Final = 3
 """Exit code of a defect: no answer was found, and the input is not to blame."""
 
@@ -43,6 +45,12 @@ class ErrorGroup(TyperGroup):
         except Exception as error:
             # Bad usage and exits are typer's own business (older versions hand through click's), broken pipes too.
             if type(error).__module__.split(".")[0] in ("typer", "click") or isinstance(error, BrokenPipeError):
+                # A wrong option is bad input like any other: one line rather than a frame around it.
+                if getattr(error, "exit_code", None) == BAD_INPUT and hasattr(error, "format_message"):
+                    command = getattr(getattr(error, "ctx", None), "command_path", "dftbparam")
+                    reason = error.format_message().replace("Value error, ", "").rstrip(".")
+                    complain(f"{reason}; see '{command} --help'")
+                    raise typer.Exit(BAD_INPUT) from None
                 raise
             _trace(ctx)
             complain(

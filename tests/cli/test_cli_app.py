@@ -45,6 +45,8 @@ def test_bad_usage_is_exit_2(run, words):
     result = run(*words)
     assert result.exit_code == 2
     assert "Traceback" not in result.output
+    assert result.output.startswith("error: ")
+    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize(
