@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +25,8 @@ from dftbparam.campaign.evaluate import (
     repulsion_search,
     tables_of,
 )
-from dftbparam.campaign.executor import executor
+from dftbparam.campaign.executor import Executor
+from dftbparam.campaign.executor import executor as make_executor
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners, pair_tables
 from dftbparam.campaign.run import Progress, run_campaign
 from dftbparam.campaign.scoring import score_tables
@@ -84,6 +87,9 @@ class FitRequest(BaseModel):
         Prototypes, or names such as ``Mg-O rocksalt``, of the crystals to fit; empty: all that have three dimensions.
     targets
         What to fit, with weights, as `dftbparam.score.objective.Targets` reads it: ``eos,bands:2``.
+    in_flight, batch, patience, min_improvement
+        Trials under way at once, and proposed at once, and two rules to end early: see
+        `dftbparam.campaign.run.run_campaign`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -106,6 +112,10 @@ class FitRequest(BaseModel):
     exclude_partners: tuple[str, ...] = ()
     crystals: tuple[str, ...] = ()
     targets: str = "eos"
+    in_flight: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    min_improvement: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
 
     @field_validator("sampler")
     @classmethod
@@ -291,17 +301,31 @@ def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets
 
 
 def run_fit(
-    request: FitRequest, on_progress: Callable[[Progress], None] | None = None, *, published: bool = True
+    request: FitRequest,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    published: bool = True,
+    store: TrialStore | None = None,
+    run_id: str = RUN_ID,
+    executor: Executor | None = None,
+    stop: threading.Event | None = None,
 ) -> FitOutcome:
     """Fit an element.
 
-    Every finished trial is in ``request.out / trials.sqlite`` before the next is asked for; with ``resume`` a run goes
-    on where it stopped, and ends with the same list of trials as an undisturbed one.
+    Every finished trial is in the store before the next is asked for; with ``resume`` a run goes on where it stopped,
+    and ends with the same list of trials as an undisturbed one.
 
     Parameters
     ----------
     published
         Whether to score the published parameters beside the result.
+    store, run_id
+        Where trials are kept, and under which name; default ``request.out / trials.sqlite``. A store that is given
+        stays open.
+    executor
+        Where to evaluate; default what the request asks for. It is closed here.
+    stop
+        Once set, the fit ends as after Ctrl-C.
 
     Raises
     ------
@@ -318,23 +342,30 @@ def run_fit(
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
     space = element_space(request.symbol, power=request.power, shift=request.shift)
-    with TrialStore.open(request.out / STORE_NAME) as store:
+    with contextlib.ExitStack() as stack:
+        if store is None:
+            store = stack.enter_context(TrialStore.open(request.out / STORE_NAME))
         outcome = run_campaign(
             space,
             evaluate,
             context,
             store=store,
-            run_id=RUN_ID,
+            run_id=run_id,
             proposer=request.sampler,
             seed=request.seed,
             evaluations=request.evaluations,
             starting_points=starting_points(request.symbol, space),
             settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
-            executor=executor(request.workers, scheduler=request.scheduler),
+            executor=make_executor(request.workers, scheduler=request.scheduler) if executor is None else executor,
+            in_flight=request.in_flight,
+            batch=request.batch,
+            patience=request.patience,
+            min_improvement=request.min_improvement,
             resume=request.resume,
             on_progress=on_progress,
+            stop=stop,
         )
-        rows = store.rows(RUN_ID)
+        rows = store.rows(run_id)
     if outcome.interrupted:
         return FitOutcome(outcome.trials, rows)
     if outcome.best is None:

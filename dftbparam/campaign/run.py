@@ -3,6 +3,10 @@
 The trial list is a pure function of space, settings and seed, however the evaluations are timed and however often the
 run is killed and resumed; `dftbparam.campaign.state` says how. Every finished trial is committed to the store before
 the next one is asked for.
+
+Proposals are computed in a thread of their own, so that results which come in meanwhile are stored at once. The state
+machine takes note of them afterwards: it is never used by two threads at a time, and what it hands out does not depend
+on which results it had seen a moment earlier.
 """
 
 from __future__ import annotations
@@ -14,7 +18,9 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent import futures
 from dataclasses import dataclass, field
 from importlib import metadata
 from types import FrameType
@@ -25,11 +31,11 @@ import numpy as np
 import dftbparam
 from dftbparam.campaign.executor import Executor, SerialExecutor
 from dftbparam.campaign.result import Evaluate, Outcome
-from dftbparam.campaign.state import CampaignState
+from dftbparam.campaign.state import CampaignState, Ending
 from dftbparam.errors import ParameterError
 from dftbparam.propose import Proposer
 from dftbparam.propose import proposer as make_proposer
-from dftbparam.propose.base import SEPARATION
+from dftbparam.propose.base import SEPARATION, Array, Mask, Proposal
 from dftbparam.space.parameters import SearchSpace
 from dftbparam.store import Run, Trial, TrialStore, differing_settings, settings_hash
 from dftbparam.store.records import plain
@@ -37,10 +43,34 @@ from dftbparam.store.records import plain
 POLL_SECONDS: Final = 0.5
 """How often the loop looks up from waiting, to see whether somebody pressed Ctrl-C."""
 
+KEEP_SECONDS: Final = 0.05
+"""How often results are looked for while a proposal is computed."""
+
 LONGEST_VALUE: Final = 60
 """Characters of a setting that an error message spells out; of a longer one it only says that it differs."""
 
 _LOG = logging.getLogger(__name__)
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Proposers set the number of threads of numerical libraries and the warning filters, which belong to the process. Two
+of them at once would undo each other's settings, and a sum in another order is another trial."""
+
+
+def default_in_flight(workers: int) -> int:
+    """Trials under way at once, unless something else is asked for; see docs/campaigns.md for the measurement.
+
+    One trial more than workers would do if trials ended in order. They do not: trial k waits for the slowest of those
+    below k - q. Two more keep two workers busy, and of many workers a quarter more.
+    """
+    return workers + max(2, workers // 4)
+
+
+def default_batch(workers: int) -> int:
+    """Trials proposed at once, unless something else is asked for: 1 up to 16 workers, then one for every 16 workers.
+
+    Each proposal then keeps a sixteenth of the workers busy, and has 1/16 of an evaluation's time to be made in.
+    """
+    return max(1, workers // 16)
 
 
 @dataclass(frozen=True)
@@ -59,6 +89,8 @@ class Progress:
         Mean wall time of one evaluation so far; 0 where nothing has ended.
     elapsed, remaining
         Seconds since this process took the campaign up, and an estimate of what is left; None while unknown.
+    proposal_seconds
+        Mean time of a proposal (of ``batch`` trials) in this process; None while none has been made.
     """
 
     done: int
@@ -69,6 +101,7 @@ class Progress:
     trial_seconds: float
     elapsed: float
     remaining: float | None
+    proposal_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,12 @@ class CampaignOutcome:
     """Trials this process evaluated; the others came from the store."""
     failures: dict[str, int] = field(default_factory=dict)
     """Failed trials by type of error."""
+    proposals: int = 0
+    """Proposals this process computed."""
+    proposal_seconds: float | None = None
+    """Mean time of one, None where there was none."""
+    ended: Ending | None = None
+    """Why there are no further trials; None after an interruption."""
 
 
 def run_campaign(
@@ -108,6 +147,9 @@ def run_campaign(
     resume: bool = False,
     patience: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    batch: int | None = None,
+    min_improvement: float | None = None,
+    stop: threading.Event | None = None,
 ) -> CampaignOutcome:
     """Minimise ``evaluate`` over ``space``.
 
@@ -123,7 +165,8 @@ def run_campaign(
     evaluations
         Number of trials the run is to have in all; may be raised when resuming.
     in_flight
-        In-flight depth q of `dftbparam.campaign.state`; default the stored one when resuming, else workers + 1.
+        In-flight depth q of `dftbparam.campaign.state`; default the stored one when resuming, else 1 where evaluations
+        run in this process, else `default_in_flight`.
     n_initial
         Trials of the initial design, starting points included; default the stored one when resuming, else
         2 d + 2 more than there are starting points.
@@ -139,6 +182,14 @@ def run_campaign(
         End early; see `dftbparam.campaign.state.CampaignState`.
     on_progress
         Called once at the beginning and after every trial that ends, in this thread. Must be quick.
+    batch
+        Trials a proposal, see `dftbparam.campaign.state`; default the stored number when resuming, else
+        `default_batch`.
+    min_improvement
+        End early; see `dftbparam.campaign.state.CampaignState`.
+    stop
+        Once set, the run ends as after Ctrl-C; looked at twice a second. For runs in other threads than the main one,
+        which signals do not reach.
 
     Returns
     -------
@@ -170,19 +221,29 @@ def run_campaign(
             )
         before = {} if stored is None else stored.settings.get("campaign", {})
         if in_flight is None:
-            in_flight = int(before["in_flight"]) if "in_flight" in before else place.workers + 1
+            if "in_flight" in before:
+                in_flight = int(before["in_flight"])
+            else:
+                # In this process nothing waits for a proposal, so that every one may see all results.
+                in_flight = 1 if isinstance(place, SerialExecutor) else default_in_flight(place.workers)
+        if batch is None:
+            batch = default_batch(place.workers) if stored is None else int(before.get("batch", 1))
         if n_initial is None:
             n_initial = int(before["n_initial"]) if "n_initial" in before else len(starts) + 2 * len(space) + 2
+        timed = _Timed(chosen)
         state = CampaignState(
             len(space),
-            chosen,
+            timed,
             seed=seed,
             evaluations=evaluations,
             in_flight=in_flight,
             n_initial=n_initial,
             starting_points=starts,
             patience=patience,
+            batch=batch,
+            min_improvement=min_improvement,
         )
+        # Whatever has its default is left out of what came later, so that older runs can be resumed.
         all_settings = {
             "campaign": {
                 "proposer": chosen.name,
@@ -191,6 +252,7 @@ def run_campaign(
                 "in_flight": in_flight,
                 "n_initial": n_initial,
                 "starting_points": [list(point) for point in starts],
+                **({} if batch == 1 else {"batch": batch}),
             },
             "space": {
                 p.name: {"low": p.low, "high": p.high, "scale": p.scale, "unit": p.unit} for p in space.parameters
@@ -199,8 +261,36 @@ def run_campaign(
             "parameters": list(space.names),
             "evaluation": dict(settings or {}),
         }
-        run = _begin(store, stored, run_id, all_settings, {"evaluations": evaluations, "patience": patience})
-        return _Loop(space, evaluate, context, store, run, state, place, on_progress).run()
+        budget: dict[str, Any] = {"evaluations": evaluations, "patience": patience}
+        if min_improvement is not None:
+            budget["min_improvement"] = min_improvement
+        run = _begin(store, stored, run_id, all_settings, budget)
+        return _Loop(space, evaluate, context, store, run, state, timed, place, on_progress, stop).run()
+
+
+class _Timed:
+    """A proposer whose time is taken, and of which one at a time runs in this process."""
+
+    def __init__(self, proposer: Proposer) -> None:
+        self.proposer = proposer
+        self.name, self.version = proposer.name, proposer.version
+        self.calls, self.seconds = 0, 0.0
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds a proposal; None where there was none."""
+        return self.seconds / self.calls if self.calls else None
+
+    def propose(
+        self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
+    ) -> Proposal:
+        """See `dftbparam.propose.base.Proposer`."""
+        with _ONE_AT_A_TIME:
+            begun = time.perf_counter()
+            proposal = self.proposer.propose(X, y, feasible, pending, index, seed, count)
+            self.seconds += time.perf_counter() - begun
+        self.calls += 1
+        return proposal
 
 
 class _Loop:
@@ -214,15 +304,19 @@ class _Loop:
         store: TrialStore,
         run: Run,
         state: CampaignState,
+        timed: _Timed,
         place: Executor,
         on_progress: Callable[[Progress], None] | None,
+        stop: threading.Event | None,
     ) -> None:
         self.space, self.evaluate, self.context = space, evaluate, context
         self.store, self.record, self.state, self.place = store, run, state, place
-        self.on_progress = on_progress
+        self.timed, self.on_progress, self.stop = timed, on_progress, stop
         self.hash = settings_hash(run.settings)
         self.trials: dict[int, Trial] = {}
         self.points: dict[int, tuple[float, ...]] = {}
+        self.best: Trial | None = None
+        self.seconds, self.failures = 0.0, Counter[str]()
         self.begun = time.monotonic()
         self.evaluated = 0
         self.first_start: float | None = None
@@ -230,40 +324,50 @@ class _Loop:
     def run(self) -> CampaignOutcome:
         for trial in self.store.trials(self.record.run_id):
             self.state.tell(trial.index, trial.x, trial.objective)
-            self.trials[trial.index] = trial
+            self._count(trial)
         self._report(None)
+        asker = futures.ThreadPoolExecutor(1, thread_name_prefix="proposer")
         with _Interrupt() as interrupt:
             try:
-                self._loop(interrupt)
+                self._loop(interrupt, asker)
             except KeyboardInterrupt:
                 interrupt.requested = True
+            finally:
+                asker.shutdown(wait=False, cancel_futures=True)
             # Inside, so that an impatient second Ctrl-C cannot leave workers behind.
             self.place.close()
-        trials = [self.trials[index] for index in sorted(self.trials)]
-        failures: dict[str, int] = {}
-        for trial in trials:
-            if trial.error is not None:
-                kind = str(trial.error["type"])
-                failures[kind] = failures.get(kind, 0) + 1
+        interrupted = self._stopping(interrupt)
         return CampaignOutcome(
             run=self.record,
-            trials=trials,
-            best=best_trial(trials),
-            interrupted=interrupt.requested,
+            trials=[self.trials[index] for index in sorted(self.trials)],
+            best=self.best,
+            interrupted=interrupted,
             seconds=time.monotonic() - self.begun,
             evaluated=self.evaluated,
-            failures=failures,
+            failures=dict(self.failures),
+            proposals=self.timed.calls,
+            proposal_seconds=self.timed.mean,
+            ended=None if interrupted else self.state.ended,
         )
 
-    def _loop(self, interrupt: _Interrupt) -> None:
+    def _stopping(self, interrupt: _Interrupt) -> bool:
+        return interrupt.requested or (self.stop is not None and self.stop.is_set())
+
+    def _loop(self, interrupt: _Interrupt, asker: futures.Executor) -> None:
         started = False
         while True:
             # Results first: a trial that has ended is stored before the next is asked for.
-            for index, outcome in self.place.collect(0.0) if self.points else []:
-                self._finish(index, outcome)
-            if interrupt.requested:
+            self._take(self._keep(0.0))
+            if self._stopping(interrupt):
                 return
-            trial = self.state.next_ready()
+            asked = asker.submit(self.state.next_ready)
+            meanwhile: list[Trial] = []
+            while not futures.wait([asked], KEEP_SECONDS).done:
+                meanwhile += self._keep(0.0)
+                if self._stopping(interrupt):
+                    return
+            trial = asked.result()
+            self._take(meanwhile)
             if trial is not None:
                 if not started:
                     self.place.start(self.evaluate, self.context)
@@ -272,13 +376,25 @@ class _Loop:
                 index, x = trial
                 self.points[index] = x
                 self.place.submit(index, self.space.from_unit(x))
+            elif meanwhile:
+                continue
             elif self.points:
-                for index, outcome in self.place.collect(POLL_SECONDS):
-                    self._finish(index, outcome)
+                self._take(self._keep(POLL_SECONDS))
             else:
                 return
 
-    def _finish(self, index: int, outcome: Outcome) -> None:
+    def _keep(self, timeout: float) -> list[Trial]:
+        """Store what has ended, or ends within ``timeout`` seconds."""
+        if not self.points:
+            return []
+        return [self._finish(index, outcome) for index, outcome in self.place.collect(timeout)]
+
+    def _take(self, trials: Iterable[Trial]) -> None:
+        """Let the state machine know of trials that have been stored."""
+        for trial in trials:
+            self.state.tell(trial.index, trial.x, trial.objective)
+
+    def _finish(self, index: int, outcome: Outcome) -> Trial:
         if outcome.fatal is not None:
             raise outcome.fatal
         x = self.points[index]
@@ -303,16 +419,22 @@ class _Loop:
         )
         self.store.append(trial)
         del self.points[index]
-        self.state.tell(index, x, trial.objective)
-        self.trials[index] = trial
+        self._count(trial)
         self.evaluated += 1
         self._report(trial)
+        return trial
+
+    def _count(self, trial: Trial) -> None:
+        self.trials[trial.index] = trial
+        self.seconds += trial.seconds
+        self.best = best_trial([trial] if self.best is None else [self.best, trial])
+        if trial.status == "failed":
+            self.failures[str((trial.error or {}).get("type", "unknown"))] += 1
 
     def _report(self, latest: Trial | None) -> None:
         if self.on_progress is None:
             return
-        trials = list(self.trials.values())
-        total, done = self.state.evaluations, len(trials)
+        total, done = self.state.evaluations, len(self.trials)
         remaining: float | None = 0.0 if done >= total else None
         if self.evaluated and self.first_start is not None and done < total:
             remaining = (time.monotonic() - self.first_start) / self.evaluated * (total - done)
@@ -320,12 +442,13 @@ class _Loop:
             Progress(
                 done=done,
                 total=max(total, done),
-                failed=sum(trial.status == "failed" for trial in trials),
-                best=best_trial(trials),
+                failed=self.failures.total(),
+                best=self.best,
                 latest=latest,
-                trial_seconds=sum(trial.seconds for trial in trials) / done if done else 0.0,
+                trial_seconds=self.seconds / done if done else 0.0,
                 elapsed=time.monotonic() - self.begun,
                 remaining=remaining,
+                proposal_seconds=self.timed.mean,
             )
         )
 
