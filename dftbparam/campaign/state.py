@@ -32,11 +32,17 @@ No improvement left
 With ``min_improvement``, a run ends before a block whose expected improvement, and that of the `LOW_PROPOSALS` - 1
 blocks before it, lie below this number (in units of the objective). These are results of pure functions too: a resumed
 run asks for them again where it needs them, and ends at the same trial.
+
+Discrete parameters
+-------------------
+A point that was designed or proposed for trial k goes through ``place`` (`dftbparam.space.SearchSpace.place`) together
+with the points of the trials 0 .. k-1: moved to what discrete parameters can take, and to another point where that one
+is taken. A run whose space has no free point left ends. Both depend on the points of earlier trials alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -52,8 +58,11 @@ Array = NDArray[np.float64]
 LOW_PROPOSALS: Final = 3
 """Blocks in a row that must promise less than ``min_improvement``: one alone may be a bad fit of the lengths."""
 
-Ending = Literal["evaluations", "patience", "improvement"]
-"""Why a run has no further trial: budget used, no better objective for long, no improvement expected."""
+Place = Callable[[Array, Array], Array | None]
+"""Of a point (d,) and all earlier ones (k, d) makes the point to evaluate, or None where there is no other left."""
+
+Ending = Literal["evaluations", "patience", "improvement", "space"]
+"""Why a run has no further trial: budget used, no better objective for long, no improvement expected, no point left."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,8 @@ class CampaignState:
     min_improvement
         End earlier, once the proposer expects less than this, in units of the objective, > 0 (see the module). Without
         effect where a proposer cannot say what it expects.
+    place
+        Where a point is evaluated instead (see the module); None: where it is.
 
     Raises
     ------
@@ -111,6 +122,7 @@ class CampaignState:
         patience: int | None = None,
         batch: int = 1,
         min_improvement: float | None = None,
+        place: Place | None = None,
     ) -> None:
         for name, value, least in (
             ("number of parameters", dimensions, 1),
@@ -139,6 +151,7 @@ class CampaignState:
         self.patience = patience
         self.batch = batch
         self.min_improvement = min_improvement
+        self.place = place
         self._design = np.vstack([starts, sobol_points(0, n_initial - len(starts), dimensions, seed)])
         self._finished: dict[int, Finished] = {}
         self._started: dict[int, tuple[float, ...]] = {}
@@ -218,6 +231,10 @@ class CampaignState:
             if self._ended is not None:
                 return None
             x = self._block(start).points[k - start]
+        x = self._placed(k, x)
+        if x is None:
+            self._ended = "space"
+            return None
         point = tuple(float(value) for value in x)
         self._started[k] = point
         self._asked = k + 1
@@ -268,6 +285,12 @@ class CampaignState:
             if expected is None or expected >= self.min_improvement:
                 return False
         return True
+
+    def _placed(self, k: int, x: Array) -> Array | None:
+        """Where trial k is evaluated whose design or proposal is x; None where no point is left."""
+        if self.place is None:
+            return x
+        return self.place(x, np.array([self._point(i) for i in range(k)], dtype=np.float64).reshape(-1, len(x)))
 
     def _point(self, index: int) -> tuple[float, ...]:
         return self._finished[index].x if index in self._finished else self._started[index]
