@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from synthetic_evaluation import OPTIMUM, bowl, by_kind
 
 from dftbparam.campaign.executor import DaskExecutor, SerialExecutor
 from dftbparam.campaign.result import Outcome, TrialResult
-from dftbparam.campaign.run import CampaignOutcome, Progress, run_campaign
+from dftbparam.campaign.run import CampaignOutcome, Progress, default_batch, default_in_flight, run_campaign
 from dftbparam.errors import EngineMissing, ParameterError, StoreError
+from dftbparam.propose.base import Proposal
+from dftbparam.propose.sobol import sobol_points
 from dftbparam.space import Parameter, SearchSpace
 from dftbparam.store import Trial, TrialStore
 
@@ -337,5 +340,92 @@ def test_progress(path: Path) -> None:
     assert list(np.minimum.accumulate(objectives)) == objectives
 
 
-def test_default_depth_is_one_more_than_the_workers(path: Path) -> None:
-    assert run(path, in_flight=None, evaluations=1).run.settings["campaign"]["in_flight"] == 2
+def test_stop_event(path: Path, undisturbed: list[tuple[object, ...]]) -> None:
+    stop = threading.Event()
+    outcome = run(path, Countdown(5, stop.set), stop=stop)
+    assert outcome.interrupted
+    assert outcome.ended is None
+    assert listed(outcome.trials) == undisturbed[:5]
+    assert listed(run(path, resume=True).trials) == undisturbed
+
+
+class Planned:
+    """A proposer of Sobol points that says what it expects, and waits where it is told to."""
+
+    name, version = "planned", "1"
+
+    def __init__(self, improvement: float | None = None, wait: Callable[[int], None] = lambda index: None) -> None:
+        self.improvement, self.wait = improvement, wait
+        self.asked: list[tuple[int, int]] = []
+
+    def propose(self, X: Any, y: Any, feasible: Any, pending: Any, index: int, seed: int, count: int = 1) -> Proposal:
+        self.asked.append((index, count))
+        self.wait(index)
+        return Proposal(sobol_points(index, count, X.shape[1], seed), self.improvement)
+
+
+def test_results_are_stored_while_a_proposal_is_computed(path: Path) -> None:
+    """Ended evaluations must not wait for the proposer: a driver killed meanwhile would lose them."""
+    seen: list[int] = []
+
+    class Immediate(SerialExecutor):
+        """Hands over every result at once, as workers elsewhere do."""
+
+        workers = 2
+
+        def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
+            return super().collect(None)
+
+    def wait_for_all_but_one(index: int) -> None:
+        end = time.monotonic() + 60
+        with TrialStore.open(path) as store:
+            while (found := len(store.trials("test"))) < index and time.monotonic() < end:
+                time.sleep(0.01)
+        seen.append(found)
+
+    place = Immediate()
+    outcome = run(path, executor=place, in_flight=4, n_initial=4, proposer=Planned(wait=wait_for_all_but_one))
+    assert seen == list(range(4, 14))
+    assert outcome.proposals == 10
+    assert outcome.proposal_seconds is not None
+
+
+def test_blocks(path: Path) -> None:
+    proposer = Planned()
+    outcome = run(path, proposer=proposer, n_initial=4, batch=4, evaluations=14)
+    assert [t.index for t in outcome.trials] == list(range(14))
+    assert proposer.asked == [(4, 4), (8, 4), (12, 4)]
+    assert outcome.run.settings["campaign"]["batch"] == 4
+    # A resumed run keeps its blocks; another number contradicts it.
+    more = run(path, proposer=Planned(), n_initial=None, evaluations=17, resume=True)
+    assert more.run.settings == outcome.run.settings
+    with pytest.raises(ParameterError, match=r"campaign\.batch: was 4"):
+        run(path, proposer=Planned(), batch=1, evaluations=17, resume=True)
+
+
+def test_blocks_of_one_are_no_setting(path: Path) -> None:
+    assert "batch" not in run(path, evaluations=1, batch=1).run.settings["campaign"]
+
+
+def test_ends_where_no_improvement_is_expected(path: Path) -> None:
+    outcome = run(path, proposer=Planned(0.01), n_initial=4, in_flight=1, min_improvement=0.02, evaluations=50)
+    assert outcome.ended == "improvement"
+    assert len(outcome.trials) == 4 + 2
+    assert outcome.run.budget == {"evaluations": 50, "patience": None, "min_improvement": 0.02}
+    assert len(run(path, proposer=Planned(0.01), n_initial=4, in_flight=1, evaluations=9, resume=True).trials) == 9
+
+
+def test_time_of_proposals_is_reported(path: Path) -> None:
+    events: list[Progress] = []
+    outcome = run(path, proposer=Planned(), n_initial=13, on_progress=events.append)
+    assert outcome.proposals == 1
+    assert [e.proposal_seconds for e in events[:10]] == [None] * 10
+    assert events[-1].proposal_seconds == outcome.proposal_seconds
+
+
+def test_defaults_follow_the_workers(path: Path) -> None:
+    settings = run(path, in_flight=None, evaluations=1).run.settings["campaign"]
+    # In this process nothing is gained by proposing ahead.
+    assert settings["in_flight"] == 1
+    assert [default_in_flight(n) for n in (1, 2, 4, 8, 16, 256)] == [3, 4, 6, 10, 20, 320]
+    assert [default_batch(n) for n in (1, 2, 16, 32, 256)] == [1, 1, 1, 2, 16]
