@@ -28,7 +28,7 @@ from dftbparam.campaign.evaluate import (
 from dftbparam.campaign.executor import Executor
 from dftbparam.campaign.executor import executor as make_executor
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners, pair_tables
-from dftbparam.campaign.run import Progress, run_campaign
+from dftbparam.campaign.run import CampaignOutcome, Progress, run_campaign
 from dftbparam.campaign.scoring import score_tables
 from dftbparam.elements import element
 from dftbparam.engine.base import Engine
@@ -309,6 +309,7 @@ def run_fit(
     run_id: str = RUN_ID,
     executor: Executor | None = None,
     stop: threading.Event | None = None,
+    held: bool = False,
 ) -> FitOutcome:
     """Fit an element.
 
@@ -326,6 +327,8 @@ def run_fit(
         Where to evaluate; default what the request asks for. It is closed here.
     stop
         Once set, the fit ends as after Ctrl-C.
+    held
+        Whether the caller holds the run's lock already.
 
     Raises
     ------
@@ -341,29 +344,14 @@ def run_fit(
     data, context = plan.data, plan.context
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
-    space = element_space(request.symbol, power=request.power, shift=request.shift)
+    space = _space(request)
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(TrialStore.open(request.out / STORE_NAME))
-        outcome = run_campaign(
-            space,
-            evaluate,
-            context,
-            store=store,
-            run_id=run_id,
-            proposer=request.sampler,
-            seed=request.seed,
-            evaluations=request.evaluations,
-            starting_points=starting_points(request.symbol, space),
-            settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
-            executor=make_executor(request.workers, scheduler=request.scheduler) if executor is None else executor,
-            in_flight=request.in_flight,
-            batch=request.batch,
-            patience=request.patience,
-            min_improvement=request.min_improvement,
-            resume=request.resume,
-            on_progress=on_progress,
-            stop=stop,
+        if executor is None:
+            executor = make_executor(request.workers, scheduler=request.scheduler)
+        outcome = search_fit(
+            plan, request, on_progress, store=store, run_id=run_id, executor=executor, stop=stop, held=held
         )
         rows = store.rows(run_id)
     if outcome.interrupted:
@@ -419,6 +407,50 @@ def run_fit(
         published_tables=None if theirs is None else theirs.tables,
     )
     return FitOutcome(outcome.trials, rows, result)
+
+
+def search_fit(
+    plan: FitPlan,
+    request: FitRequest,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    store: TrialStore,
+    run_id: str,
+    executor: Executor,
+    stop: threading.Event | None = None,
+    held: bool = False,
+) -> CampaignOutcome:
+    """Search only: evaluate the trials of a fit, without the report card at the end. Arguments as of `run_fit`.
+
+    `run_fit` on the same store then finds all trials there, and goes on with the report card.
+    """
+    data, context, space = plan.data, plan.context, _space(request)
+    return run_campaign(
+        space,
+        evaluate,
+        context,
+        store=store,
+        run_id=run_id,
+        proposer=request.sampler,
+        seed=request.seed,
+        evaluations=request.evaluations,
+        starting_points=starting_points(request.symbol, space),
+        settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
+        executor=executor,
+        in_flight=request.in_flight,
+        batch=request.batch,
+        patience=request.patience,
+        min_improvement=request.min_improvement,
+        resume=request.resume,
+        on_progress=on_progress,
+        stop=stop,
+        held=held,
+    )
+
+
+def _space(request: FitRequest) -> SearchSpace:
+    """The space that a request searches."""
+    return element_space(request.symbol, power=request.power, shift=request.shift)
 
 
 @dataclass(frozen=True)

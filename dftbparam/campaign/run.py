@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -78,6 +77,7 @@ def run_campaign(
     batch: int | None = None,
     min_improvement: float | None = None,
     stop: threading.Event | None = None,
+    held: bool = False,
 ) -> CampaignOutcome:
     """Minimise ``evaluate`` over ``space``.
 
@@ -118,6 +118,8 @@ def run_campaign(
     stop
         Once set, the run ends as after Ctrl-C; looked at twice a second. For runs in other threads than the main one,
         which signals do not reach.
+    held
+        Whether the caller holds `TrialStore.exclusive` of the run already.
 
     Returns
     -------
@@ -140,7 +142,8 @@ def run_campaign(
     place = SerialExecutor() if executor is None else executor
     with contextlib.ExitStack() as stack:
         stack.callback(place.close)
-        stack.enter_context(store.exclusive(run_id))
+        if not held:
+            stack.enter_context(store.exclusive(run_id))
         stored = store.load_run(run_id) if store.has_run(run_id) else None
         if stored is not None and not resume:
             raise ParameterError(
@@ -170,6 +173,7 @@ def run_campaign(
             patience=patience,
             batch=batch,
             min_improvement=min_improvement,
+            place=space.place if space.discrete else None,
         )
         # Whatever has its default is left out of what came later, so that older runs can be resumed.
         all_settings = {
@@ -182,9 +186,7 @@ def run_campaign(
                 "starting_points": [list(point) for point in starts],
                 **({} if batch == 1 else {"batch": batch}),
             },
-            "space": {
-                p.name: {"low": p.low, "high": p.high, "scale": p.scale, "unit": p.unit} for p in space.parameters
-            },
+            "space": space.settings(),
             # A list beside the mapping: the order of the parameters decides what the numbers of a point mean.
             "parameters": list(space.names),
             "evaluation": dict(settings or {}),
@@ -255,14 +257,12 @@ def _unit_starts(space: SearchSpace, starting_points: Sequence[Mapping[str, floa
                 f"starting point names {', '.join(unknown)}, which the space lacks; it has: {', '.join(space.names)}"
             )
         for parameter in space.parameters:
-            value = values.get(parameter.name, parameter.low)
-            if not (math.isfinite(value) and parameter.low <= value <= parameter.high):
-                raise ParameterError(
-                    f"starting point: {parameter.name} = {value} {parameter.unit} lies outside "
-                    f"[{parameter.low}, {parameter.high}]; widen the range or leave the point out",
-                    name=parameter.name,
-                    value=value,
-                )
+            if parameter.name not in values:
+                continue
+            try:
+                parameter.check(values[parameter.name])
+            except ParameterError as error:
+                raise ParameterError(f"starting point: {error.message}", **error.data) from None
         x = np.clip(space.to_unit(values), 0.0, 1.0)
         if all(np.abs(x - np.array(other)).max() >= SEPARATION for other in starts):
             starts.append(tuple(float(v) for v in x))
