@@ -1,36 +1,29 @@
 """Where evaluations run: in this process, in local worker processes, or on a Dask cluster.
 
-The campaign sees only the `Executor` protocol; Dask is imported here and in `dftbparam.campaign.worker`, nowhere else.
+A `Pool` owns the workers; an `Executor` is one run's view of it. Many runs, each in a thread of its own, share the
+workers of one pool. The campaign sees these two protocols only; Dask is imported in `dftbparam.campaign.dask_pool`,
+`dftbparam.campaign.dask_services` and `dftbparam.campaign.worker`, nowhere else.
+
+How a pool shares
+-----------------
+Whenever a worker falls free, the executor furthest behind its share is served. Its share of the workers, rounded down,
+comes first: below it the one with the fewest running trials per share. What is left over goes to the one that has had
+the least worker time per share, so that three runs take turns on two workers. Runs of equal share get equal worker time
+however long their evaluations take; a run that has nothing to submit leaves its workers to the others and gains no
+claim by it; and a run that comes late is served with the next worker that falls free, because nothing waits in a queue
+before it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import queue
 import threading
-import uuid
+import time
 from collections import deque
-from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
-from dftbparam.campaign.result import Evaluate, Outcome, error_record, run_one
-from dftbparam.errors import EngineError, EngineMissing, ParameterError
-
-ALLOWED_DEATHS: Final = 3
-"""How many workers may die under a trial before it counts as failed: one death is the machine's doing (memory, a node
-that is taken away), four are the trial's."""
-
-CONNECT_SECONDS: Final = 15.0
-"""How long to wait for a scheduler to answer."""
-
-WORKERS_SECONDS: Final = 300.0
-"""How long to wait for the first worker of a scheduler: batch systems start jobs in minutes."""
-
-POLL_SECONDS: Final = 1.0
-"""How often a wait looks up to see whether the scheduler is still there."""
+from dftbparam.campaign.result import Evaluate, Outcome, run_one
+from dftbparam.errors import ParameterError
 
 SINGLE_THREAD: Final = dict.fromkeys(
     (
@@ -45,15 +38,15 @@ SINGLE_THREAD: Final = dict.fromkeys(
 )
 """Environment of a worker: parallel over trials, one thread within each."""
 
-_LOG = logging.getLogger(__name__)
-
 
 class Executor(Protocol):
     """Runs evaluations. One thread uses it: ``start``, then ``submit`` and ``collect`` in any order, then ``close``.
 
     Contract: every submitted index comes back from `collect` exactly once, in any order; evaluations that fail come
-    back as an `Outcome` with an error. ``close`` may be called at any time, more than once, ends what still runs and
-    leaves no process behind. `EngineError` is raised where the service itself is gone.
+    back as an `Outcome` with an error. The death of a worker is not the trial's failure: the trial is run again, until
+    it has taken `ALLOWED_DEATHS <dftbparam.campaign.dask_pool.ALLOWED_DEATHS>` workers with it. ``close`` may be called
+    at any time, more than once, and ends what still runs; the executor that `executor` returned leaves no process
+    behind, one of a pool leaves the pool open. `EngineError` is raised where the service itself is gone.
     """
 
     @property
@@ -81,8 +74,47 @@ class Executor(Protocol):
         ...
 
 
-class _Closing:
-    """``with executor:`` closes it."""
+class Pool(Protocol):
+    """Workers that several runs share. A context manager; leaving it ends the workers it started.
+
+    Contract: `executor` may be called from any thread, and each executor used in a thread of its own. Workers are
+    started with the first executor that starts, or when somebody asks how many there are.
+    """
+
+    @property
+    def workers(self) -> int:
+        """Evaluations that can run at the same time in all; may start the workers to find out."""
+        ...
+
+    def executor(self, share: float = 1.0) -> Executor:
+        """Return a new executor on these workers.
+
+        Parameters
+        ----------
+        share
+            Its weight among the executors of the pool, > 0: one of share 2 gets twice the workers of one of share 1
+            while both have enough to do.
+
+        Raises
+        ------
+        ParameterError
+            The share is not a positive number.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the workers; whoever still waits in `Executor.collect` gets what has ended, then nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Closing:
+    """``with thing:`` closes it."""
 
     def __enter__(self) -> Self:
         return self
@@ -93,15 +125,71 @@ class _Closing:
         self.close()
 
     def close(self) -> None:
+        """End everything."""
         raise NotImplementedError
 
 
-class SerialExecutor(_Closing):
-    """Evaluations one after the other in this process; `collect` runs the oldest one."""
+def checked_share(share: float) -> float:
+    """Return the share; `ParameterError` where it is not a positive number."""
+    if not 0.0 < share < float("inf"):
+        raise ParameterError(f"the share of a run must be a positive number, got {share}", share=share)
+    return share
+
+
+class SerialPool(Closing):
+    """Evaluations one after the other in this process: each executor runs its own in its own thread, in turns.
+
+    Only one runs at a time, because evaluations use libraries with state of the whole process (thread numbers of BLAS).
+    """
 
     workers = 1
 
     def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._busy = False
+        self._waiting: dict[SerialExecutor, float] = {}
+
+    def executor(self, share: float = 1.0) -> SerialExecutor:
+        """See `Pool`."""
+        return SerialExecutor(self, checked_share(share))
+
+    def take_turn(self, who: SerialExecutor, used: float, timeout: float | None) -> bool:
+        """Wait until nothing runs and ``who`` has had the least, ``used`` seconds per share, of all that wait.
+
+        Returns False, and no turn, after ``timeout`` seconds.
+        """
+        with self._turn:
+            self._waiting[who] = used
+            try:
+                mine = self._turn.wait_for(
+                    lambda: not self._busy and min(self._waiting, key=lambda other: self._waiting[other]) is who,
+                    timeout,
+                )
+                self._busy = self._busy or mine
+                return mine
+            finally:
+                del self._waiting[who]
+                self._turn.notify_all()
+
+    def end_turn(self) -> None:
+        """Let the next one run."""
+        with self._turn:
+            self._busy = False
+            self._turn.notify_all()
+
+    def close(self) -> None:
+        """See `Pool`; there is nothing to end."""
+
+
+class SerialExecutor(Closing):
+    """Evaluations one after the other in this process; `collect` runs the oldest one."""
+
+    workers = 1
+
+    def __init__(self, pool: SerialPool | None = None, share: float = 1.0) -> None:
+        self._pool = SerialPool() if pool is None else pool
+        self._share = share
+        self._used = 0.0
         self._queue: deque[tuple[int, dict[str, Any]]] = deque()
         self._evaluate: Evaluate | None = None
         self._context: Any = None
@@ -118,8 +206,15 @@ class SerialExecutor(_Closing):
         """See `Executor`; with ``timeout`` 0 nothing is run."""
         if self._evaluate is None or not self._queue or timeout == 0.0:
             return []
-        index, parameters = self._queue[0]
-        outcome = run_one(self._evaluate, parameters, self._context)
+        if not self._pool.take_turn(self, self._used / self._share, timeout):
+            return []
+        begun = time.monotonic()
+        try:
+            index, parameters = self._queue[0]
+            outcome = run_one(self._evaluate, parameters, self._context)
+        finally:
+            self._used += time.monotonic() - begun
+            self._pool.end_turn()
         self._queue.popleft()
         return [(index, outcome)]
 
@@ -129,241 +224,57 @@ class SerialExecutor(_Closing):
         self._evaluate = self._context = None
 
 
-class DaskExecutor(_Closing):
-    """Evaluations on Dask workers: processes of this machine, or those of a scheduler somewhere.
+def pool(
+    workers: int = 1, *, scheduler: str | None = None, cluster: str | None = None, dashboard_address: str | None = None
+) -> Pool:
+    """Return the pool for what the command line gives.
 
     Parameters
     ----------
     workers
-        Number of worker processes to start here, one thread each.
+        Worker processes to start on this machine; 0 for none: evaluations run in this process. Ignored where
+        ``scheduler`` or ``cluster`` is given.
     scheduler
-        Address of a running scheduler (``tcp://host:8786``), or the path of its JSON scheduler file, instead.
+        Address of a running Dask scheduler (``tcp://host:8786``), or the path of its scheduler file.
+    cluster
+        Name or path of a cluster profile, see `dftbparam.campaign.cluster`.
     dashboard_address
         Where local workers show Dask's dashboard, e.g. ``":8787"``; None for nowhere.
 
     Raises
     ------
     ParameterError
-        Neither or both of ``workers`` and ``scheduler`` are given, or ``workers`` < 1.
+        ``workers`` < 0, both ``scheduler`` and ``cluster`` are given, or the profile is missing or wrong.
+    EngineMissing
+        The profile needs a library that is not installed.
     """
-
-    def __init__(
-        self, workers: int | None = None, *, scheduler: str | None = None, dashboard_address: str | None = None
-    ) -> None:
-        if (workers is None) == (scheduler is None):
-            raise ParameterError("give either a number of workers or the address of a scheduler, not both or neither")
-        if workers is not None and workers < 1:
-            raise ParameterError(f"workers must be at least 1, got {workers}", workers=workers)
-        self._count = workers
-        self._scheduler = scheduler
-        self._dashboard = dashboard_address
-        self._cluster: Any = None
-        self._client: Any = None
-        self._plugin = ""
-        self._futures: dict[int, Any] = {}
-        self._active: set[int] = set()
-        self._backlog: deque[tuple[int, dict[str, Any]]] = deque()
-        self._lock = threading.RLock()
-        self._ended: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    @property
-    def workers(self) -> int:
-        """See `Executor`; asks the scheduler where one was given."""
-        if self._count is None:
-            self._connect()
-            self._count = max(sum(self._client.nthreads().values()), 1)
-        return self._count
-
-    def start(self, evaluate: Evaluate, context: Any) -> None:
-        """See `Executor`."""
-        self._connect()
-        from dftbparam.campaign.worker import EvaluationPlugin
-
-        self._plugin = f"dftbparam-{uuid.uuid4().hex}"
-        try:
-            self._client.register_plugin(EvaluationPlugin(self._plugin, evaluate, context), name=self._plugin)
-        except Exception as error:
-            raise EngineError(
-                f"the workers cannot take up the evaluation {getattr(evaluate, '__qualname__', evaluate)!r} "
-                f"({type(error).__name__}: {error}); it must be importable by name there, with the same dftbparam",
-                evaluation=str(evaluate),
-            ) from error
-
-    def submit(self, index: int, parameters: dict[str, Any]) -> None:
-        """See `Executor`."""
-        with self._lock:
-            self._backlog.append((index, parameters))
-        self._feed()
-
-    def _feed(self) -> None:
-        """Hand trials to Dask; called from this thread and, when one has ended, from Dask's.
-
-        Local workers never get a second trial to queue: Dask blames the death of a worker on everything that waits
-        there, and a deadly trial would take its neighbours with it.
-        """
-        from dftbparam.campaign.worker import run_trial
-
-        with self._lock:
-            while self._client is not None and self._backlog:
-                if self._cluster is not None and len(self._active) >= (self._count or 1):
-                    return
-                index, parameters = self._backlog.popleft()
-                key = f"trial-{self._plugin}-{index}"
-                future = self._client.submit(run_trial, self._plugin, parameters, key=key, pure=False, priority=-index)
-                self._active.add(index)
-                self._futures[index] = future
-                # Dask's own blocking `wait` would need a process-wide default client.
-                future.add_done_callback(partial(self._done, index))
-
-    def _done(self, index: int, _future: Any) -> None:
-        with self._lock:
-            self._active.discard(index)
-        try:
-            self._feed()
-        finally:
-            self._ended.put(index)
-
-    def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
-        """See `Executor`."""
-        waited = 0.0
-        while self._futures or self._backlog:
-            # Sorted by index, so that trials found ended together are stored in the same order every time.
-            ended = sorted(self._drain())
-            if ended:
-                return [(index, self._outcome(self._futures.pop(index))) for index in ended]
-            if timeout is not None and waited >= timeout:
-                return []
-            step = POLL_SECONDS if timeout is None else min(POLL_SECONDS, timeout - waited)
-            with contextlib.suppress(queue.Empty):
-                self._ended.put(self._ended.get(timeout=step))
-            waited += step
-            if self._client.status not in ("running", "connecting"):
-                self._lost()
-        return []
-
-    def _drain(self) -> set[int]:
-        """Indices that Dask has reported as ended since the last call."""
-        ended: set[int] = set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                ended.add(self._ended.get_nowait())
-        return ended & set(self._futures)
-
-    def _outcome(self, future: Any) -> Outcome:
-        import distributed
-
-        if future.status == "finished":
-            outcome: Outcome = future.result()
-            future.release()
-            return outcome
-        if future.status == "error":
-            error = future.exception()
-            if isinstance(error, distributed.KilledWorker):
-                return Outcome(
-                    error=error_record(
-                        "WorkerDied",
-                        f"{ALLOWED_DEATHS + 1} workers died while they evaluated this trial (out of memory?)",
-                        last_worker=str(error.last_worker),
-                    )
-                )
-            raise error
-        self._lost()
-        raise AssertionError("unreachable")
-
-    def _lost(self) -> None:
-        where = self._scheduler or "the local scheduler"
-        raise EngineError(
-            f"lost the connection to {where}; every finished trial is stored, go on with --resume", scheduler=where
+    if scheduler is not None and cluster is not None:
+        raise ParameterError(
+            f"a scheduler ({scheduler}) has workers of its own, a cluster profile ({cluster}) starts others; give one"
         )
+    if scheduler is None and cluster is None and workers == 0:
+        return SerialPool()
+    from dftbparam.campaign.dask_pool import DaskPool
+    from dftbparam.campaign.dask_services import LocalService, SchedulerService
 
-    def _connect(self) -> None:
-        if self._client is not None:
-            return
-        try:
-            import dask
-            import distributed as dask_distributed
-        except ImportError as error:
-            raise EngineMissing(
-                f"parallel evaluation needs dask and distributed ({error}); pip install 'dask[distributed]'"
-            ) from None
-        # Dask annotates some of its calls only.
-        distributed: Any = dask_distributed
-        if self._scheduler is None:
-            # Memory limits are left to the operating system: Dask's own pause workers on a busy machine.
-            with dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}):
-                self._cluster = distributed.LocalCluster(
-                    n_workers=self._count,
-                    threads_per_worker=1,
-                    processes=True,
-                    # Without a dashboard Dask still opens a port for its status: any free one, seen from here only.
-                    dashboard_address=self._dashboard or "127.0.0.1:0",
-                    scheduler_kwargs={"dashboard": self._dashboard is not None},
-                    memory_limit=None,
-                    silence_logs=logging.CRITICAL,
-                    env=dict(SINGLE_THREAD),
-                    death_timeout=60,
-                )
-                self._client = distributed.Client(self._cluster, set_as_default=False)
-            return
-        try:
-            if os.path.isfile(self._scheduler):
-                client = distributed.Client(
-                    scheduler_file=self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False
-                )
-            else:
-                client = distributed.Client(self._scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, TimeoutError) as error:
-            raise EngineError(
-                f"no Dask scheduler answers at {self._scheduler!r} ({error}); start one with 'dask scheduler'",
-                scheduler=self._scheduler,
-            ) from None
-        except ValueError as error:
-            raise ParameterError(
-                f"{self._scheduler!r} is neither an address like tcp://host:8786 nor a scheduler file ({error})",
-                scheduler=self._scheduler,
-            ) from None
-        self._client = client
-        try:
-            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
-        except TimeoutError:
-            self.close()
-            raise EngineError(
-                f"the scheduler at {self._scheduler!r} has no workers after {WORKERS_SECONDS:.0f} s; start some with "
-                f"'dask worker {self._scheduler}'",
-                scheduler=self._scheduler,
-            ) from None
+    if cluster is not None:
+        from dftbparam.campaign.cluster import load_profile
+        from dftbparam.campaign.cluster_services import profile_service
 
-    def close(self) -> None:
-        """See `Executor`. Workers of a scheduler that was given are left running, without our trials."""
-        with self._lock:
-            client, cluster, self._client, self._cluster = self._client, self._cluster, None, None
-            futures, self._futures = list(self._futures.values()), {}
-            self._backlog.clear()
-            self._active.clear()
-        if client is not None:
-            # What is closed here may be gone already; there is nothing to be done about it.
-            try:
-                if self._scheduler is not None and self._plugin:
-                    client.cancel(futures, force=True)
-                    client.unregister_worker_plugin(self._plugin)
-                client.close(timeout=5)
-            except Exception:
-                _LOG.debug("closing the Dask client", exc_info=True)
-        if cluster is not None:
-            try:
-                cluster.close(timeout=10)
-            except Exception:
-                _LOG.debug("closing the Dask cluster", exc_info=True)
-
-
-def executor(workers: int = 1, *, scheduler: str | None = None, dashboard_address: str | None = None) -> Executor:
-    """Return the executor for what the command line gives.
-
-    ``scheduler`` given: that cluster, and ``workers`` is ignored. ``workers`` 0: this process. Otherwise that many
-    worker processes.
-    """
+        return DaskPool(profile_service(load_profile(cluster)))
     if scheduler is not None:
-        return DaskExecutor(scheduler=scheduler)
-    if workers == 0:
-        return SerialExecutor()
-    return DaskExecutor(workers, dashboard_address=dashboard_address)
+        return DaskPool(SchedulerService(scheduler))
+    return DaskPool(LocalService(workers, dashboard_address))
+
+
+def executor(
+    workers: int = 1, *, scheduler: str | None = None, cluster: str | None = None, dashboard_address: str | None = None
+) -> Executor:
+    """Return the only executor of a pool of its own, which ends with it; see `pool` for what is given."""
+    own = pool(workers, scheduler=scheduler, cluster=cluster, dashboard_address=dashboard_address)
+    if isinstance(own, SerialPool):
+        return own.executor()
+    from dftbparam.campaign.dask_pool import DaskPool
+
+    assert isinstance(own, DaskPool)
+    return own.executor(owner=True)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from synthetic_evaluation import OPTIMUM, bowl, by_kind
 
-from dftbparam.campaign.executor import DaskExecutor, SerialExecutor
+from dftbparam.campaign.executor import SerialExecutor
+from dftbparam.campaign.executor import executor as make_executor
 from dftbparam.campaign.result import Outcome, TrialResult
 from dftbparam.campaign.run import CampaignOutcome, Progress, default_batch, default_in_flight, run_campaign
 from dftbparam.errors import EngineMissing, ParameterError, StoreError
@@ -95,7 +96,7 @@ def test_same_seed_same_trials_other_seed_other_trials(path: Path, undisturbed: 
 
 
 def test_two_workers_give_the_trials_of_one(path: Path, undisturbed: list[tuple[object, ...]]) -> None:
-    outcome = run(path, executor=DaskExecutor(2), context={"sleep": 0.05})
+    outcome = run(path, executor=make_executor(2), context={"sleep": 0.05})
     assert listed(outcome.trials) == undisturbed
     assert len({trial.details["pid"] for trial in outcome.trials if trial.details}) == 2
 

@@ -57,3 +57,16 @@ def sleepy(parameters: dict[str, float], context: Any) -> TrialResult:
     """Sleeps for a minute."""
     time.sleep(60)
     return TrialResult(0.0)
+
+
+def noted(parameters: dict[str, Any], context: str) -> TrialResult:
+    """Appends "begin/end name" to the file ``context``; sleeps; kills its process where told."""
+    name = parameters["name"]
+    with open(context, "a") as notes:
+        notes.write(f"begin {name}\n")
+    if parameters.get("deadly"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(parameters.get("sleep", 0.0))
+    with open(context, "a") as notes:
+        notes.write(f"end {name}\n")
+    return TrialResult(0.0)

@@ -1,0 +1,495 @@
+"""`DaskPool`: the workers of a Dask scheduler, shared by executors in turns.
+
+What runs in which thread
+-------------------------
+Every run's thread calls its executor. Outcomes arrive in the thread of Dask's event loop, where one coroutine a trial
+waits for it, fetches it at once (an outcome that stays on its worker is lost with the worker) and hands out the next
+trial. A thread of the pool itself, the keeper, looks every second how many workers there are, and takes up a lost
+connection again. All of them share what the pool's lock guards; nobody waits for Dask while holding it.
+
+What the pool hands out
+-----------------------
+Never more trials than there are workers, which costs some milliseconds a trial: Dask blames the death of a worker on
+everything that waits there, so that a deadly trial would take its neighbours with it; and a run that comes late would
+wait behind the queue of the others.
+
+A lost connection
+-----------------
+Dask forgets the work of a client that it lost. The pool tries for `RECONNECT_SECONDS` to connect again, brings the
+evaluations to the workers (the scheduler may be a new one at the same address) and hands out again every trial whose
+outcome it does not have. Where no scheduler answers in that time, every executor's `collect` first returns what had
+ended, then raises `EngineError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import queue
+import threading
+import time
+import uuid
+from collections import deque
+from typing import Any, Final
+
+from dftbparam.campaign.dask_services import Service, close_quietly
+from dftbparam.campaign.executor import Closing, checked_share
+from dftbparam.campaign.result import Evaluate, Outcome, error_record
+from dftbparam.errors import DftbparamError, EngineError
+
+ALLOWED_DEATHS: Final = 3
+"""A trial that has taken this many workers with it has failed: one death is the machine's doing (memory, a node that is
+taken away), three are the trial's."""
+
+WORKERS_SECONDS: Final = 300.0
+"""How long a scheduler may be without workers before the runs end, where workers are not ours to ask for."""
+
+RECONNECT_SECONDS: Final = 60.0
+"""How long to look for a scheduler that was lost: a network that is away for half a minute, a scheduler that its
+supervisor starts again."""
+
+POLL_SECONDS: Final = 1.0
+"""How often the keeper looks how many workers there are."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class DaskPool(Closing):
+    """Workers of a Dask service, shared by executors in turns; see `dftbparam.campaign.executor.Pool` and the module.
+
+    Parameters
+    ----------
+    service
+        Where the workers come from; closed with the pool.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._opening = threading.Lock()
+        self._lock = threading.Condition()
+        # All below is guarded by the lock.
+        self._client: Any = None
+        self._views: list[DaskExecutor] = []
+        self._slots = 0
+        self._generation = 0
+        self._lost: DftbparamError | None = None
+        self._closed = False
+        self._blames_exactly = True
+        self._warned = False
+        self._without_workers_since: float | None = None
+        self._attention = threading.Event()
+        self._keeper: threading.Thread | None = None
+
+    @property
+    def workers(self) -> int:
+        """See `Pool`: of a running scheduler those it has now, of an elastic cluster those it may have."""
+        self._open()
+        return self.service.limit(self._slots)
+
+    def executor(self, share: float = 1.0, *, owner: bool = False) -> DaskExecutor:
+        """See `Pool`; closing an ``owner`` closes the pool."""
+        return DaskExecutor(self, checked_share(share), owner)
+
+    def close(self) -> None:
+        """See `Pool`."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            client, self._client = self._client, None
+            views, self._views = list(self._views), []
+        self._attention.set()
+        if self._keeper is not None and self._keeper is not threading.current_thread():
+            self._keeper.join(timeout=30)
+        for view in views:
+            view._leave(client)
+        close_quietly(client, timeout=5)
+        self.service.close()
+
+    # --- executors call these -------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        with self._opening:
+            if self._lost is not None:
+                raise self._lost
+            if self._closed:
+                raise EngineError("this pool of workers was closed")
+            if self._client is not None or self._keeper is not None:
+                return
+            try:
+                client = self.service.connect()
+                self._prepare(client)
+                if not self.service.elastic:
+                    self._wait_for_workers(client)
+            except BaseException:
+                self.service.close()
+                raise
+            with self._lock:
+                self._client = client
+                self._lock.notify_all()
+            self._refresh(client)
+            self._keeper = threading.Thread(target=self._keep, name="dftbparam-pool", daemon=True)
+            self._keeper.start()
+
+    def _connected(self) -> Any:
+        """Return the client; wait for it while the connection is looked for."""
+        self._open()
+        with self._lock:
+            self._lock.wait_for(lambda: self._client is not None or self._lost is not None or self._closed)
+            if self._lost is not None:
+                raise self._lost
+            return self._client
+
+    def _prepare(self, client: Any) -> None:
+        """Make a scheduler count deaths as we do."""
+        from dftbparam.campaign.worker import DeathLimit
+
+        try:
+            client.register_plugin(DeathLimit(ALLOWED_DEATHS))
+        except Exception as error:
+            self._blames_exactly = False
+            _LOG.warning(
+                "the scheduler at %s cannot load dftbparam (%s: %s); how many workers a trial may take with it is its "
+                "own setting, distributed.scheduler.allowed-failures, then",
+                self.service.where,
+                type(error).__name__,
+                error,
+            )
+
+    def _wait_for_workers(self, client: Any) -> None:
+        try:
+            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+        except TimeoutError:
+            close_quietly(client, timeout=5)
+            raise self._no_workers() from None
+
+    def _no_workers(self) -> EngineError:
+        where = self.service.where
+        return EngineError(
+            f"the scheduler at {where!r} has no workers after {WORKERS_SECONDS:.0f} s; start some with "
+            f"'dask worker {where} --nthreads 1'",
+            scheduler=where,
+        )
+
+    def _feed(self) -> None:
+        """Hand trials to Dask while there are workers; called from any thread."""
+        with self._lock:
+            running = sum(len(view._active) for view in self._views)
+            waiting = sum(len(view._backlog) for view in self._views)
+            self.service.want(running + waiting)
+            while self._client is not None and running < self._slots:
+                view = self._furthest_behind()
+                if view is None:
+                    return
+                self._send(self._client, view)
+                running += 1
+
+    def _furthest_behind(self) -> DaskExecutor | None:
+        """Return whom the next free worker serves, by the rule of `dftbparam.campaign.executor`; None if none waits."""
+        hungry = [view for view in self._views if view._backlog]
+        if len(hungry) < 2:
+            return hungry[0] if hungry else None
+        shares = sum(view._share for view in self._views if view._backlog or view._active)
+        below = [view for view in hungry if len(view._active) + 1 <= self._slots * view._share / shares]
+        if below:
+            return min(below, key=lambda view: len(view._active) / view._share)
+        return min(hungry, key=DaskExecutor._served)
+
+    def _send(self, client: Any, view: DaskExecutor) -> None:
+        from dftbparam.campaign.worker import TRIAL_PREFIX, run_trial
+
+        index, parameters = view._backlog.popleft()
+        key = f"{TRIAL_PREFIX}{view._run}-{index}-{self._generation}"
+        view._active[index] = parameters
+        future = client.submit(run_trial, view._run, parameters, key=key, pure=False)
+        view._futures[index] = future
+        asyncio.run_coroutine_threadsafe(self._watch(view, index, future, self._generation), client.loop.asyncio_loop)
+
+    async def _watch(self, view: DaskExecutor, index: int, future: Any, generation: int) -> None:
+        """Wait for one trial, in the thread of Dask's event loop."""
+        import distributed
+
+        outcome: Outcome | BaseException
+        try:
+            outcome = await future
+        except distributed.KilledWorker as error:
+            deaths = ALLOWED_DEATHS if self._blames_exactly else error.allowed_failures + 1
+            outcome = Outcome(
+                error=error_record(
+                    "WorkerDied",
+                    f"{deaths} workers died while they evaluated this trial (out of memory?)",
+                    last_worker=str(error.last_worker),
+                )
+            )
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            # The connection was lost, or the executor closed; the keeper finds out.
+            self._attention.set()
+            return
+        except Exception as error:
+            outcome = error
+        with self._lock:
+            if generation != self._generation or view._active.pop(index, None) is None:
+                return
+            del view._futures[index]
+            if isinstance(outcome, Outcome):
+                view._seconds += outcome.seconds
+                view._count += 1
+            view._ended.put((index, outcome))
+            self._feed()
+
+    # --- the keeper -----------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        while True:
+            self._attention.wait(POLL_SECONDS)
+            self._attention.clear()
+            with self._lock:
+                client = self._client
+                if self._closed or self._lost is not None or client is None:
+                    return
+                cancelled = any(future.cancelled() for view in self._views for future in view._futures.values())
+            try:
+                if cancelled or client.status != "running" or not self._refresh(client):
+                    self._take_up(client)
+                elif (trouble := self.service.trouble()) is not None:
+                    self._lose(EngineError(trouble, scheduler=self.service.where))
+            except DftbparamError as error:
+                self._lose(error)
+            except Exception as error:
+                # Else the runs would wait for ever.
+                _LOG.debug("keeper", exc_info=True)
+                self._lose(EngineError(f"{self.service.where}: {type(error).__name__}: {error}"))
+
+    def _refresh(self, client: Any) -> bool:
+        """Take note of how many workers there are, and feed them; False where the scheduler does not answer."""
+        try:
+            threads = client.sync(client.scheduler.ncores, callback_timeout=RECONNECT_SECONDS)
+        except Exception:
+            _LOG.debug("the scheduler does not answer", exc_info=True)
+            return False
+        now = time.monotonic()
+        with self._lock:
+            self._slots = len(threads)
+            if threads or self.service.elastic:
+                self._without_workers_since = None
+            elif self._without_workers_since is None:
+                self._without_workers_since = now
+            elif now - self._without_workers_since > WORKERS_SECONDS:
+                self._lose(self._no_workers())
+        many = sorted(address for address, count in threads.items() if count > 1)
+        if many and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "%d of %d workers at %s have several threads, of which evaluations use one; start them with "
+                "--nthreads 1 and more processes",
+                len(many),
+                len(threads),
+                self.service.where,
+            )
+        self._feed()
+        return True
+
+    def _take_up(self, lost: Any) -> None:
+        """Connect again, and hand out again what was under way."""
+        with self._lock:
+            if self._closed:
+                return
+            self._client = None
+            self._generation += 1
+            for view in self._views:
+                view._backlog.extendleft((index, view._active[index]) for index in sorted(view._active, reverse=True))
+                view._active.clear()
+                view._futures.clear()
+        _LOG.warning("lost the connection to %s; looking for it again", self.service.where)
+        close_quietly(lost, timeout=5)
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while (client := self._try_again()) is None:
+            if self._is_closed():
+                return
+            if time.monotonic() > deadline:
+                where = self.service.where
+                raise EngineError(
+                    f"lost the connection to {where}; every finished trial is stored, go on with --resume",
+                    scheduler=where,
+                )
+            self._attention.wait(POLL_SECONDS)
+        with self._lock:
+            if self._is_closed():
+                close_quietly(client, timeout=5)
+                return
+            self._client = client
+            self._without_workers_since = None
+            self._lock.notify_all()
+        _LOG.warning("connected to %s again", self.service.where)
+        self._refresh(client)
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    def _try_again(self) -> Any:
+        """Return a client to which every run has brought its evaluation, or None."""
+        client = None
+        try:
+            client = self.service.connect()
+            self._prepare(client)
+            with self._lock:
+                views = list(self._views)
+            for view in views:
+                view._bring(client)
+        except Exception:
+            _LOG.debug("connecting again", exc_info=True)
+            close_quietly(client, timeout=5)
+            return None
+        return client
+
+    def _lose(self, error: DftbparamError) -> None:
+        with self._lock:
+            self._lost = error
+            self._lock.notify_all()
+            for view in self._views:
+                view._ended.put(None)
+
+
+class DaskExecutor(Closing):
+    """One run's view of a `DaskPool`; see `dftbparam.campaign.executor.Executor`."""
+
+    def __init__(self, pool: DaskPool, share: float, owner: bool) -> None:
+        self.pool = pool
+        self._share = share
+        self._owner = owner
+        self._run = ""
+        self._evaluation: tuple[Evaluate, Any] | None = None
+        # Guarded by the pool's lock: what waits, what runs, and what it runs as.
+        self._backlog: deque[tuple[int, dict[str, Any]]] = deque()
+        self._active: dict[int, dict[str, Any]] = {}
+        self._futures: dict[int, Any] = {}
+        self._seconds = 0.0
+        self._count = 0
+        self._credit = 0.0
+        # Indices that were submitted and not collected yet; used by the run's thread only.
+        self._open: set[int] = set()
+        # What has ended; None wakes the run's thread, because the pool was lost or this was closed.
+        self._ended: queue.SimpleQueue[tuple[int, Outcome | BaseException] | None] = queue.SimpleQueue()
+
+    @property
+    def workers(self) -> int:
+        """See `Executor`: all workers of the pool, as many as this run gets while it is alone."""
+        return self.pool.workers
+
+    def _served(self) -> float:
+        """Seconds of worker time per share that this run has had, those of running trials foreseen from its others.
+
+        ``_credit`` is what it is treated to have had before it last began to want workers: the time that others had
+        without it is no claim on workers now.
+        """
+        foreseen = len(self._active) * self._seconds / self._count if self._count else float(len(self._active))
+        return self._credit + (self._seconds + foreseen) / self._share
+
+    def start(self, evaluate: Evaluate, context: Any) -> None:
+        """See `Executor`."""
+        client = self.pool._connected()
+        if self._run:
+            self._leave(client)
+            self._open.clear()
+            self._ended = queue.SimpleQueue()
+        self._run = uuid.uuid4().hex
+        self._evaluation = (evaluate, context)
+        while True:
+            self._bring(client)
+            with self.pool._lock:
+                # Not where the connection was lost meanwhile.
+                if self.pool._client is client or self.pool._closed:
+                    if self not in self.pool._views:
+                        self.pool._views.append(self)
+                    return
+            client = self.pool._connected()
+
+    def _bring(self, client: Any) -> None:
+        """Register the evaluation with the scheduler, for all workers it has and will have."""
+        from dftbparam.campaign.worker import EvaluationPlugin
+
+        if client is None or self._evaluation is None:
+            return
+        evaluate, context = self._evaluation
+        try:
+            client.register_plugin(EvaluationPlugin(self._run, evaluate, context))
+        except Exception as error:
+            raise EngineError(
+                f"the workers cannot take up the evaluation {getattr(evaluate, '__qualname__', evaluate)!r} "
+                f"({type(error).__name__}: {error}); it must be importable by name there, with the same dftbparam",
+                evaluation=str(evaluate),
+            ) from error
+
+    def _retire(self, client: Any) -> None:
+        """Take the evaluation away from the workers."""
+        if client is not None and self._run:
+            from dftbparam.campaign.worker import plugin_name
+
+            try:
+                client.unregister_worker_plugin(plugin_name(self._run))
+            except Exception:
+                _LOG.debug("taking away the evaluation", exc_info=True)
+
+    def submit(self, index: int, parameters: dict[str, Any]) -> None:
+        """See `Executor`."""
+        self._open.add(index)
+        with self.pool._lock:
+            if not self._backlog and not self._active:
+                busy = [view._served() for view in self.pool._views if view is not self and view._active]
+                self._credit += max(min(busy, default=0.0) - self._served(), 0.0)
+            self._backlog.append((index, parameters))
+        self.pool._feed()
+
+    def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
+        """See `Executor`."""
+        if not self._open:
+            return []
+        ended: list[tuple[int, Outcome]] = []
+        try:
+            # Once the pool is lost nothing more ends.
+            waits = timeout != 0.0 and self.pool._lost is None
+            item = self._ended.get(timeout=timeout) if waits else self._ended.get_nowait()
+            while True:
+                if item is not None:
+                    index, outcome = item
+                    if not isinstance(outcome, Outcome):
+                        if ended:
+                            self._ended.put(item)
+                            break
+                        raise outcome
+                    self._open.discard(index)
+                    ended.append((index, outcome))
+                item = self._ended.get_nowait()
+        except queue.Empty:
+            if not ended and self.pool._lost is not None:
+                raise self.pool._lost from None
+        # Sorted by index, so that trials found ended together are stored in the same order every time.
+        return sorted(ended, key=lambda pair: pair[0])
+
+    def _leave(self, client: Any) -> None:
+        with self.pool._lock:
+            futures = list(self._futures.values())
+            self._futures.clear()
+            self._active.clear()
+            self._backlog.clear()
+            self._ended.put(None)
+        if client is not None and futures:
+            try:
+                client.cancel(futures, force=True)
+            except Exception:
+                _LOG.debug("cancelling trials", exc_info=True)
+        self._retire(client)
+
+    def close(self) -> None:
+        """See `Executor`. Evaluations that run on shared workers go on there until they end, unheard."""
+        if self._owner:
+            self.pool.close()
+            return
+        with self.pool._lock:
+            client = self.pool._client
+            if self in self.pool._views:
+                self.pool._views.remove(self)
+        self._leave(client)
+        self._open.clear()
+        self.pool._feed()

@@ -1,0 +1,200 @@
+"""What stands behind a `DaskPool`: workers of this machine, or a scheduler somewhere.
+
+Those of batch systems are in `dftbparam.campaign.cluster_services`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, Final, Protocol
+
+from dftbparam.campaign.executor import SINGLE_THREAD
+from dftbparam.errors import EngineError, EngineMissing, ParameterError
+
+CONNECT_SECONDS: Final = 15.0
+"""How long to wait for a scheduler to answer."""
+
+TCP_TIMEOUT: Final = "120s"
+"""How long a connection may be silent before it counts as lost. Dask's default, 30 s, would give up workers, with what
+they are at, for a network that is away for half a minute."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """Where workers come from. Used by one `DaskPool`, which calls nothing of it at the same time.
+
+    Attributes
+    ----------
+    where
+        For messages: the address, or what it is.
+    elastic
+        Whether workers come and go with `want`, and may take hours to come.
+    """
+
+    where: str
+    elastic: bool
+
+    def connect(self) -> Any:
+        """Start what is to be started, and return a new Dask client; again, where the last connection was lost.
+
+        Raises
+        ------
+        EngineError
+            Nothing answers.
+        """
+        ...
+
+    def limit(self, present: int) -> int:
+        """Workers that there may be at most, where ``present`` are there now."""
+        ...
+
+    def want(self, workers: int) -> None:
+        """Say how many workers there is work for. Must not block."""
+        ...
+
+    def trouble(self) -> str | None:
+        """Say why no workers can come, in one sentence; None where all is well."""
+        ...
+
+    def close(self) -> None:
+        """End what was started here."""
+        ...
+
+
+def import_distributed() -> Any:
+    """Import Dask, with our defaults; `EngineMissing` where it is not installed."""
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise EngineMissing(
+            f"parallel evaluation needs dask and distributed ({error}); pip install 'dask[distributed]'"
+        ) from None
+    # Below a user's own Dask configuration in priority.
+    dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"tcp": TCP_TIMEOUT}}}})
+    return distributed
+
+
+def close_quietly(*things: Any, **how: Any) -> None:
+    """Close clients or clusters; what is closed here may be gone already, and there is nothing to be done about it."""
+    for thing in things:
+        if thing is not None:
+            try:
+                thing.close(**how)
+            except Exception:
+                _LOG.debug("closing %s", thing, exc_info=True)
+
+
+class LocalService:
+    """Worker processes of this machine, one thread each.
+
+    Raises
+    ------
+    ParameterError
+        ``workers`` < 1.
+    """
+
+    elastic = False
+    where = "the local scheduler"
+
+    def __init__(self, workers: int, dashboard_address: str | None = None) -> None:
+        if workers < 1:
+            raise ParameterError(f"workers must be at least 1, got {workers}", workers=workers)
+        self.count = workers
+        self._dashboard = dashboard_address
+        self._cluster: Any = None
+
+    @property
+    def address(self) -> str:
+        """Address of the scheduler, once it runs."""
+        return str(self._cluster.scheduler_address)
+
+    def connect(self) -> Any:
+        """See `Service`."""
+        distributed = import_distributed()
+        import dask
+
+        if self._cluster is None:
+            # A trial waits at the scheduler rather than behind another one: Dask blames the death of a worker on
+            # everything that waits there. Memory limits are left to the operating system: Dask's own pause workers on
+            # a busy machine.
+            with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+                self._cluster = distributed.LocalCluster(
+                    n_workers=self.count,
+                    threads_per_worker=1,
+                    processes=True,
+                    # Without a dashboard Dask still opens a port for its status: any free one, seen from here only.
+                    dashboard_address=self._dashboard or "127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": self._dashboard is not None},
+                    memory_limit=None,
+                    silence_logs=logging.CRITICAL,
+                    env=dict(SINGLE_THREAD),
+                    death_timeout=60,
+                )
+        return distributed.Client(self._cluster, set_as_default=False)
+
+    def limit(self, present: int) -> int:
+        """See `Service`."""
+        return self.count
+
+    def want(self, workers: int) -> None:
+        """See `Service`; the number of workers is fixed."""
+
+    def trouble(self) -> str | None:
+        """See `Service`."""
+        return None
+
+    def close(self) -> None:
+        """See `Service`."""
+        cluster, self._cluster = self._cluster, None
+        close_quietly(cluster, timeout=10)
+
+
+class SchedulerService:
+    """A scheduler that somebody started; its workers are left running.
+
+    Parameters
+    ----------
+    address
+        ``tcp://host:8786``, or the path of the scheduler file.
+    """
+
+    elastic = False
+
+    def __init__(self, address: str) -> None:
+        self.where = address
+
+    def connect(self) -> Any:
+        """See `Service`; `ParameterError` where the address is not one."""
+        distributed = import_distributed()
+        how: dict[str, Any] = {"timeout": CONNECT_SECONDS, "set_as_default": False}
+        try:
+            if os.path.isfile(self.where):
+                return distributed.Client(scheduler_file=self.where, **how)
+            return distributed.Client(self.where, **how)
+        except (OSError, TimeoutError) as error:
+            raise EngineError(
+                f"no Dask scheduler answers at {self.where!r} ({error}); start one with 'dask scheduler'",
+                scheduler=self.where,
+            ) from None
+        except ValueError as error:
+            raise ParameterError(
+                f"{self.where!r} is neither an address like tcp://host:8786 nor a scheduler file ({error})",
+                scheduler=self.where,
+            ) from None
+
+    def limit(self, present: int) -> int:
+        """See `Service`."""
+        return max(present, 1)
+
+    def want(self, workers: int) -> None:
+        """See `Service`; its workers are not ours to ask for."""
+
+    def trouble(self) -> str | None:
+        """See `Service`."""
+        return None
+
+    def close(self) -> None:
+        """See `Service`; the scheduler is left running."""
