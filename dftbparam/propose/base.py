@@ -6,6 +6,10 @@ m trials without a result yet, ``pending``, shape (m, d).
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, runtime_checkable
 
@@ -21,6 +25,8 @@ Indices = NDArray[np.intp]
 SEPARATION: Final = 1e-6
 """Largest coordinate difference (unit cube) below which two points count as one: a millionth of a range is far below
 what any parameter of a table can be told apart by, and far above rounding."""
+
+_TURN: Final = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,21 @@ def check_arrays(
         if points.size and not (points.min() >= 0.0 and points.max() <= 1.0):
             raise ParameterError(f"points must lie in the unit cube, got [{points.min()}, {points.max()}]")
     return X, y, feasible & np.isfinite(y), pending
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Hold numerical libraries to one thread and keep their warnings from the caller; one proposal at a time.
+
+    The order of a threaded sum is not fixed, and threads of BLAS are a setting of the whole process: campaigns that
+    run side by side in threads of one process therefore take turns.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with _TURN, threadpool_limits(limits=1), warnings.catch_warnings():
+        # Fits that end on a bound and deprecations inside libraries are no news to the caller.
+        warnings.simplefilter("ignore")
+        yield
 
 
 def distances(points: Array, known: Array) -> Array:

@@ -21,9 +21,9 @@ def sobol_points(first: int, count: int, dimensions: int, seed: int) -> Array:
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
     if first:
         sequence.fast_forward(first)
-    # One by one: scipy warns at counts that are not powers of two, which here are the rule.
-    points = [sequence.random(1)[0] for _ in range(count)]
-    return np.array(points, dtype=np.float64).reshape(count, dimensions)
+    # In two parts: scipy warns at first counts that are not powers of two, which here are the rule.
+    points = [sequence.random(part) for part in (min(count, 1), max(count - 1, 0))]
+    return np.vstack(points).astype(np.float64).reshape(count, dimensions)
 
 
 class SobolProposer:

@@ -10,8 +10,10 @@ from scipy.stats import qmc
 
 from dftbparam.errors import ParameterError
 from dftbparam.propose import proposer, proposer_names
-from dftbparam.propose.skopt import FIT_POINTS, SkoptProposer, fit_subset, log_h, success_probability, transform
+from dftbparam.propose.posterior import Kernel, Posterior, Transform, log_h, subset
+from dftbparam.propose.skopt import SkoptProposer
 from dftbparam.propose.sobol import sobol_points
+from dftbparam.propose.success import SuccessModel
 
 
 def test_unknown_name_lists_the_known() -> None:
@@ -64,30 +66,108 @@ def test_log_h_against_many_digits() -> None:
 
 def test_transform_keeps_order_and_tames_the_tail() -> None:
     y = np.array([1.0, 1.1, 1.2, 1.4, 2.0, 1e9])
-    t = transform(y)
+    t = Transform.of(y)(y)
     assert (np.diff(t) > 0).all()
     assert t[0] == 0.0
     assert t[-1] < 25.0
-    np.testing.assert_allclose(transform(3.0 * y + 7.0), t, rtol=1e-7)
-    np.testing.assert_array_equal(transform(np.full(4, 2.0)), np.zeros(4))
+    np.testing.assert_allclose(Transform.of(3.0 * y + 7.0)(3.0 * y + 7.0), t, rtol=1e-7)
+    same = np.full(4, 2.0)
+    np.testing.assert_array_equal(Transform.of(same)(same), np.zeros(4))
 
 
-def test_fit_subset_holds_the_best() -> None:
+@pytest.mark.parametrize(("mean", "deviation"), [(0.4, 0.5), (-0.3, 0.2), (1.5, 0.6), (0.0, 1.0)])
+def test_improvement_is_that_of_the_untransformed_objective(mean: float, deviation: float) -> None:
+    """Against the integral over draws of t, taken back to y."""
+    transform = Transform.of(np.array([3.0, 3.5, 4.0, 9.0, 20.0]))
+    grid = np.linspace(-9, 9, 200_001)
+    weights = np.exp(-0.5 * grid**2)
+    y = transform.low + transform.scale * np.expm1(mean + deviation * grid)
+    expected = (weights * np.maximum(3.0 - y, 0.0)).sum() / weights.sum()
+    assert transform.improvement(mean, deviation) == pytest.approx(expected, rel=1e-5)
+
+
+def test_improvement_at_the_ends() -> None:
+    transform = Transform.of(np.array([3.0, 3.5, 4.0, 9.0, 20.0]))
+    assert transform.improvement(5.0, 0.0) == 0.0
+    assert transform.improvement(800.0, 30.0) == pytest.approx(0.0, abs=1e-9)
+    # All but certain to be e^-2 of the scale below the best.
+    assert transform.improvement(-2.0, 1e-9) == pytest.approx(transform.scale * (1 - np.exp(-2.0)))
+
+
+def test_subset_holds_the_best() -> None:
     t = np.random.default_rng(0).random(350)
-    rows = fit_subset(t)
-    assert len(rows) == len(set(rows)) == FIT_POINTS
-    assert set(np.argsort(t)[: FIT_POINTS // 2]) <= set(rows)
-    np.testing.assert_array_equal(fit_subset(t[:20]), np.arange(20))
+    rows = subset(t, 100)
+    assert len(rows) == len(set(rows)) == 100
+    assert set(np.argsort(t)[:50]) <= set(rows)
+    np.testing.assert_array_equal(subset(t[:20], 100), np.arange(20))
+
+
+KERNEL = Kernel(amplitude=1.3, lengths=np.array([0.3, 0.6]), noise=1e-4)
+
+
+def planted(n: int) -> tuple[np.ndarray, np.ndarray]:
+    X = sobol_points(0, n, 2, 3)
+    return X, ((X - 0.4) ** 2).sum(axis=1)
+
+
+def test_posterior_goes_through_the_data() -> None:
+    X, y = planted(30)
+    none = np.empty((0, 2))
+    posterior = Posterior(KERNEL, X, y, none, none)
+    cloud = posterior.candidates(X)
+    for j in (0, 7, 29):
+        mean, deviation = posterior.of_t(cloud, j)
+        assert mean == pytest.approx(y[j], abs=2e-3)
+        assert deviation < 0.02
+    assert posterior.of_t(posterior.candidates(np.array([[0.999, 0.001]])), 0)[1] > 0.02
+
+
+def test_believed_one_by_one_as_all_at_once() -> None:
+    X, y = planted(20)
+    extra, points = np.random.default_rng(1).random((6, 2)), np.random.default_rng(2).random((40, 2))
+    none = np.empty((0, 2))
+    grown = Posterior(KERNEL, X, y, none, none, room=6)
+    cloud, choice = grown.candidates(points, room=6), grown.candidates(extra, room=6)
+    for j in range(6):
+        fresh = grown.candidates(extra)
+        np.testing.assert_allclose(fresh.variance, choice.variance, atol=1e-10)
+        held = grown.candidates(extra[j : j + 1])
+        grown.choose(held, 0, cloud)
+        choice = grown.candidates(extra, room=6)
+    at_once = Posterior(KERNEL, X, y, extra, none)
+    expected = at_once.candidates(points)
+    np.testing.assert_allclose(cloud.variance, expected.variance, atol=1e-10)
+    np.testing.assert_allclose(cloud.mean, expected.mean, atol=1e-10)
+    assert grown.best == pytest.approx(at_once.best, abs=1e-10)
+    # Failed points take uncertainty away, but are nobody's best.
+    failed = Posterior(KERNEL, X, y, none, extra)
+    np.testing.assert_allclose(failed.candidates(points).variance, expected.variance, atol=1e-10)
+    assert failed.best == pytest.approx((y.min() - y.mean()) / y.std())
 
 
 def test_success_probability_finds_the_border() -> None:
     X = np.random.default_rng(0).random((60, 2))
     feasible = X[:, 0] > 0.3
-    p = success_probability(np.array([[0.05, 0.5], [0.9, 0.5]]), X, feasible)
+    p = SuccessModel(X, feasible)(np.array([[0.05, 0.5], [0.9, 0.5]]))
     assert p[0] < 0.05
     assert p[1] > 0.95
-    assert (success_probability(X, X, np.ones(60, bool)) == 1.0).all()
-    assert (success_probability(X, X, np.zeros(60, bool)) < 0.5).all()
+    assert (SuccessModel(X, np.ones(60, bool))(X) == 1.0).all()
+    assert (SuccessModel(X, np.zeros(60, bool))(X) < 0.5).all()
+
+
+def test_expected_improvement_fades() -> None:
+    """On a bowl that the model knows ever better, what it promises must shrink, and be of the size of what is left."""
+    X = sobol_points(0, 6, 2, 0)
+    promised = []
+    for k in range(6, 24):
+        y = 2.0 + ((X - 0.55) ** 2).sum(axis=1)
+        proposal = SkoptProposer().propose(X, y, np.ones(len(X), bool), np.empty((0, 2)), k, 0)
+        assert proposal.improvement is not None
+        promised.append(proposal.improvement)
+        X = np.vstack([X, proposal.points])
+    assert max(promised) < 1.0
+    assert max(promised[-3:]) < 1e-3
+    assert max(promised[:4]) > 10 * max(promised[-3:])
 
 
 def test_failures_are_avoided() -> None:
