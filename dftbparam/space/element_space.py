@@ -1,29 +1,27 @@
 """The search space of one element, and what a point of it means.
 
-Dimensions: the confinement radius of every valence shell and of the density (Bohr, log scale), named ``radius_3s`` ...
-and ``radius_density``; the power p of (r/r0)^p, shared by all, ``power``; and, for elements with a polarisation shell,
-``shift_3d``, Hartree added to its on-site energy, because the free atom does not bind that shell and its level there is
-the box's rather than the element's. Ranges are data of `dftbparam.elements`.
+Which numbers are searched is data (`dftbparam.space.definition`); how they are called, `dftbparam.space.build` says. In
+the default space they are the confinement radius of every valence shell and of the density (Bohr, log scale),
+``radius_3s`` ... and ``radius_density``; the power p of (r/r0)^p, shared by all, ``power``; and, for elements with a
+polarisation shell, ``shift_3d``, Hartree added to its on-site energy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any
 
-from dftbparam.elements import Element, element, search_range
+from dftbparam.elements import element
 from dftbparam.errors import ParameterError
+from dftbparam.space.build import DENSITY, ElementSpace, build_space, value_of
+from dftbparam.space.definition import load_space
 from dftbparam.space.parameter_set import Confinement, ElementParameters, RepulsionParameters
-from dftbparam.space.parameters import Parameter, SearchSpace
-
-DENSITY: Final = "radius_density"
-POWER: Final = "power"
-
-DEFAULT_POWER: Final = 2.0
+from dftbparam.space.parameters import SearchSpace
+from dftbparam.space.starts import default_starts
 
 
 def element_space(symbol: str, *, power: bool = True, shift: bool = True) -> SearchSpace:
-    """Return the search space of an element.
+    """Return the default search space of an element.
 
     Parameters
     ----------
@@ -33,43 +31,41 @@ def element_space(symbol: str, *, power: bool = True, shift: bool = True) -> Sea
 
     Raises `ElementError` for an unknown element.
     """
-    atom = element(symbol)
-    shells = [Parameter(f"radius_{nl}", *atom.shell_radius_range, "log", "Bohr") for nl in atom.valence]
-    density = Parameter(DENSITY, *atom.density_radius_range, "log", "Bohr")
-    more = []
-    if power:
-        more.append(Parameter(POWER, *search_range("power"), "log"))
-    if shift and atom.polarisation is not None:
-        more.append(Parameter(f"shift_{atom.polarisation}", *search_range("shift"), unit="Hartree"))
-    return SearchSpace((*shells, density, *more))
+    definition = load_space("default")
+    if not power:
+        definition = definition.fix("power", 2.0)
+    if not shift:
+        definition = definition.fix("shift", 0.0)
+    return build_space(symbol, definition).space
 
 
 def element_parameters(
     symbol: str,
-    values: Mapping[str, float],
+    values: Mapping[str, Any],
     repulsion: RepulsionParameters | None = None,
     free_levels: Mapping[str, float] | None = None,
 ) -> ElementParameters:
-    """Return the record that a point of `element_space` stands for.
+    """Return the record that a point of a space stands for.
 
     Parameters
     ----------
     values
-        By name; ``power`` and shifts may be missing.
+        By name, with what the space fixes (`ElementSpace.complete`). Radii must be there; the confinement's form,
+        power, height and steepness, and shifts, may be missing.
     free_levels
         Free-atom eigenvalues per shell (Hartree), needed where there is a shift.
 
     Raises `ParameterError` where a radius is missing.
     """
     atom = element(symbol)
-    missing = {f"radius_{nl}" for nl in atom.valence} | {DENSITY}
-    missing -= set(values)
+    missing = {f"radius_{DENSITY}"} - set(values)
+    if "radius" not in values:
+        missing |= {f"radius_{nl}" for nl in atom.valence} - set(values)
     if missing:
         raise ParameterError(f"{symbol}: values miss {', '.join(sorted(missing))}")
-    p = values.get(POWER, DEFAULT_POWER)
     on_site = {}
     for nl in atom.valence:
-        shift = values.get(f"shift_{nl}", 0.0)
+        shift = value_of(values, "shift", nl)
         if shift != 0.0:
             if free_levels is None:
                 raise ParameterError(f"{symbol}: shift_{nl} needs the free atom's level")
@@ -77,37 +73,33 @@ def element_parameters(
     return ElementParameters(
         symbol=symbol,
         configuration=atom.configuration_text,
-        shells={nl: Confinement(radius=values[f"radius_{nl}"], power=p) for nl in atom.valence},
-        density=Confinement(radius=values[DENSITY], power=p),
+        shells={nl: _confinement(values, nl) for nl in atom.valence},
+        density=_confinement(values, DENSITY),
         repulsion=repulsion,
         on_site=on_site,
     )
 
 
-STARTS: Final[tuple[Mapping[str, float], ...]] = (
-    {"s": 1.05, "p": 4.5, "d": 4.5, "f": 4.5, DENSITY: 2.75, POWER: 6.0, "shift": 0.10},
-    {"s": 2.00, "p": 1.25, "d": 1.10, "f": 1.10, DENSITY: 2.40, POWER: 3.0, "shift": 0.10},
-)
-"""Points to start from beside the default radii: radii in covalent radii, shift in Hartree.
+def _confinement(values: Mapping[str, Any], of: str) -> Confinement:
+    """The confinement of a shell, or of the density; what its form does not use is left at the record's default."""
+    kind, radius = value_of(values, "confinement", of), value_of(values, "radius", of)
+    if kind == "woods-saxon":
+        return Confinement(
+            kind="woods-saxon",
+            radius=radius,
+            height=value_of(values, "height", of),
+            steepness=value_of(values, "steepness", of),
+        )
+    return (
+        Confinement(kind="none", radius=radius)
+        if kind == "none"
+        else Confinement(radius=radius, power=value_of(values, "power", of))
+    )
 
-Two families of good parameters that fits of sp and of d elements end in: a tight s shell with the others nearly free,
-and tight p and d shells. A Gaussian process finds them from scratch, too, but in several times as many evaluations.
-"""
 
-
-def starting_points(symbol: str, space: SearchSpace) -> list[dict[str, float]]:
-    """Return points worth evaluating first, moved into the space's ranges: the default radii, then `STARTS`.
+def starting_points(symbol: str, space: SearchSpace) -> list[dict[str, Any]]:
+    """Return points worth evaluating first, moved into the space's ranges: `dftbparam.space.starts.default_starts`.
 
     The default radii are the published ones where there are.
     """
-    atom: Element = element(symbol)
-    radius = max(atom.covalent_radius, 1.0)
-    wanted = [
-        {f"radius_{nl}": atom.default_shell_radius for nl in atom.valence}
-        | {DENSITY: atom.default_density_radius, POWER: DEFAULT_POWER}
-    ]
-    for start in STARTS:
-        point = {f"radius_{nl}": start[nl[-1]] * radius for nl in atom.valence}
-        point |= {f"shift_{nl}": start["shift"] for nl in atom.valence}
-        wanted.append({**point, DENSITY: start[DENSITY] * radius, POWER: start[POWER]})
-    return [{p.name: min(max(point.get(p.name, 0.0), p.low), p.high) for p in space.parameters} for point in wanted]
+    return [start.in_space(ElementSpace(symbol, space, {}))[0] for start in default_starts(symbol)]
