@@ -7,9 +7,12 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+
+STATES: Final = ("waiting", "running", "finished", "failed", "interrupted")
+"""What a driver may say of a run."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,65 @@ class Run:
     budget: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     created: str = ""
+
+
+@dataclass(frozen=True)
+class RunOverview:
+    """What is known of a run without reading its trials.
+
+    Attributes
+    ----------
+    run_id, state, message, driver
+        State as a driver gave it last, one of `STATES`, with what it said (why it failed, say) and who it was. Empty
+        where none has said anything, as in stores of older versions.
+    updated
+        When the state was set or the last trial was stored, whichever is later (ISO 8601, UTC); may be empty.
+    finished, failed
+        Numbers of trials.
+    best_objective, best_index
+        Smallest objective and its trial, the earliest among equals; None where no trial has finished.
+    seconds
+        Wall time of all evaluations together.
+    evaluations
+        How many the budget allows; None where the run has not been created, or its budget does not say.
+    held
+        Whether a process holds the run now; None where the file system cannot say. A run that is ``running`` and not
+        held has lost its driver.
+    """
+
+    run_id: str
+    state: str = ""
+    message: str = ""
+    driver: str = ""
+    updated: str = ""
+    finished: int = 0
+    failed: int = 0
+    best_objective: float | None = None
+    best_index: int | None = None
+    seconds: float = 0.0
+    evaluations: int | None = None
+    held: bool | None = None
+
+
+def flat_row(trial: Trial) -> dict[str, Any]:
+    """Return a trial as a row for tables and plots.
+
+    Columns: index, status, objective, seconds, worker, started, finished, error (type: message), then
+    ``parameter.NAME`` and ``metric.NAME`` (only metrics that are numbers, text or truth values).
+    """
+    row: dict[str, Any] = {
+        "index": trial.index,
+        "status": trial.status,
+        "objective": trial.objective,
+        "seconds": trial.seconds,
+        "worker": trial.worker,
+        "started": trial.started,
+        "finished": trial.finished,
+        "error": f"{trial.error.get('type')}: {trial.error.get('message')}" if trial.error else None,
+    }
+    row |= {f"parameter.{name}": value for name, value in trial.parameters.items()}
+    row |= {f"metric.{k}": v for k, v in trial.metrics.items() if not isinstance(v, list | dict)}
+    return row
 
 
 def plain(value: Any) -> Any:

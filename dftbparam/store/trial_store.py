@@ -1,89 +1,64 @@
-"""`TrialStore`: runs and their trials in SQLite, or in any database SQLAlchemy reaches.
+"""`TrialStore`: runs and their trials in SQLite, or in PostgreSQL where many drivers share one store.
 
 Guarantees
 ----------
 - *Append-only.* A trial is inserted once; (run, index) is unique, and there is no call that changes or deletes one.
 - *Durable.* When `TrialStore.append` returns, the trial survives ``kill -9`` and, as far as the disk keeps its word, a
-  power cut: SQLite runs with a rollback journal and ``synchronous = FULL``. The journal is SQLite's default rather
-  than WAL, because WAL needs shared memory, which the network file systems of clusters lack.
-- *One driver a run.* `TrialStore.exclusive` holds an operating-system lock, which a killed process gives back.
-- *Versioned.* The file says which schema it has; foreign, newer or older files are refused, not guessed at.
+  power cut. What a full disk or a lost server refuses is not half there, and can be appended again.
+- *One driver a run.* `TrialStore.exclusive` holds a lock that a killed process gives back, and each append of that
+  driver makes sure, in its own transaction, that nobody has taken the run since.
+- *Overviews cost nothing.* Totals are kept by every append in its transaction; no overview reads a trial.
+- *Versioned.* The database says which schema it has. Version 1 is upgraded, in one transaction, where it is opened for
+  writing or first written to; a reader (``create=False``) leaves it as it is and counts its trials instead. Foreign and
+  newer ones are refused, not guessed at.
+- *Threads.* One object serves any number of threads, each with its own runs.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
+import threading
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.dialects import postgresql, sqlite
 
 from dftbparam.errors import DftbparamError, ParameterError, StoreError
-from dftbparam.store.records import Run, Trial, to_json
+from dftbparam.store.connection import Database
+from dftbparam.store.encoding import checked_name, loads, run_of, run_row, storable, trial_of, trial_row
+from dftbparam.store.locks import locks_of, taken
+from dftbparam.store.records import STATES, Run, RunOverview, Trial, flat_row, to_json
+from dftbparam.store.schema import SCHEMA_VERSION, bring_up_to_date, read_version
+from dftbparam.store.tables import HOLDERS, RUN_STATES, RUNS, TOTALS, TRIALS
+from dftbparam.store.totals import count_trial, overview_query, totals_from_trials
 
-SCHEMA_VERSION: Final = 1
-"""Raised when a stored file can no longer be read by the previous code."""
+STORE_NAME: Final = "trials.sqlite"
+"""Name of the store in the folder of a run."""
 
-COMPONENT: Final = "dftbparam-trials"
-"""Marks a database as ours."""
-
-BUSY_SECONDS: Final = 30.0
-"""How long to wait for another process that writes: a commit takes milliseconds, a slow network disk seconds."""
-
-_METADATA = sa.MetaData()
-_SCHEMA = sa.Table(
-    "schema_info",
-    _METADATA,
-    sa.Column("component", sa.String(64), primary_key=True),
-    sa.Column("version", sa.Integer, nullable=False),
-)
-_RUNS = sa.Table(
-    "runs",
-    _METADATA,
-    sa.Column("run_id", sa.String(200), primary_key=True),
-    sa.Column("created", sa.String(40), nullable=False),
-    sa.Column("settings", sa.Text, nullable=False),
-    sa.Column("budget", sa.Text, nullable=False),
-    sa.Column("provenance", sa.Text, nullable=False),
-)
-# Structured values are JSON text rather than the database's own JSON type: text keeps floats bit for bit everywhere.
-_TRIALS = sa.Table(
-    "trials",
-    _METADATA,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("run_id", sa.String(200), sa.ForeignKey("runs.run_id"), nullable=False),
-    sa.Column("trial_index", sa.Integer, nullable=False),
-    sa.Column("x", sa.Text, nullable=False),
-    sa.Column("parameters", sa.Text, nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("objective", sa.Double),
-    sa.Column("metrics", sa.Text, nullable=False),
-    sa.Column("details", sa.Text, nullable=False),
-    sa.Column("error", sa.Text),
-    sa.Column("seconds", sa.Double, nullable=False),
-    sa.Column("worker", sa.String(200), nullable=False),
-    sa.Column("started", sa.String(40), nullable=False),
-    sa.Column("finished", sa.String(40), nullable=False),
-    sa.Column("settings_hash", sa.String(64), nullable=False),
-    sa.UniqueConstraint("run_id", "trial_index", name="one_trial_per_index"),
-)
+PAGE: Final = 1000
+"""Trials read at once: few enough for the memory, and quick enough that no writer waits for the reader."""
 
 
 class TrialStore:
     """Runs and trials in one database. Open it with `TrialStore.open`; usable as a context manager.
 
-    Every method raises `StoreError` where the database is locked for longer than `BUSY_SECONDS`, damaged, or gone.
+    Every method raises `StoreError` where the database is locked for longer than
+    `dftbparam.store.connection.BUSY_SECONDS`, damaged, full or gone. A server that is gone is waited for, see
+    `dftbparam.store.connection.RETRY_DELAYS`.
     """
 
-    def __init__(self, engine: sa.Engine, path: Path | None, where: str) -> None:
-        self._engine = engine
-        self._path = path
-        self.where = where
+    def __init__(self, database: Database, version: int) -> None:
+        self._database = database
+        self._version = version
+        self._locks = locks_of(database)
+        self._mutex = threading.Lock()
+        self._tokens: dict[str, str] = {}
+        self._in_doubt: set[tuple[str, int]] = set()
+        self.where = database.where
         """Path or address, without a password."""
 
     @classmethod
@@ -95,46 +70,29 @@ class TrialStore:
         location
             A path (SQLite) or an SQLAlchemy address with ``://`` in it.
         create
-            Create the file, its folder and its tables where they are missing.
+            Create the file, its folder and its tables where they are missing, and upgrade them where they are old.
+            Without it nothing is written before the first call that writes.
 
         Raises
         ------
         ParameterError
             The path cannot be written, is missing while ``create`` is False, or the address is malformed.
         StoreError
-            The database is foreign, damaged, or of another schema version.
+            The database is foreign, damaged, of a newer schema version, or cannot be reached; an old one is in use.
         """
-        path: Path | None = None
+        database = Database.open(location, create)
         try:
-            if isinstance(location, str) and "://" in location:
-                url = sa.engine.make_url(location)
-            else:
-                url = sa.URL.create("sqlite", database=os.fspath(location))
-            if url.get_backend_name() == "sqlite":
-                in_memory = url.database in (None, "", ":memory:")
-                engine = _sqlite_engine(url, in_memory)
-                if not in_memory:
-                    path = Path(str(url.database))
-                    _prepare(path, create)
-            else:
-                engine = sa.create_engine(url)
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-            reason = str(error).splitlines()[0]
-            raise ParameterError(
-                f"{str(location)!r} is not a database address ({reason}); right are a path, sqlite:///relative/path or "
-                "postgresql+psycopg://user@host/name",
-                location=str(location),
-            ) from None
-        except ImportError as error:
-            raise ParameterError(
-                f"{url.render_as_string()!r}: its database driver is not installed ({error})",
-                location=url.render_as_string(),
-            ) from None
-        store = cls(engine, path, str(path) if path else url.render_as_string())
-        try:
-            store._check_schema(create)
+            version = database.read(lambda connection: read_version(connection, database.where), attempts=1)
+            if version is None and not create:
+                raise ParameterError(f"{database.where} is empty: no campaign has been run there", where=database.where)
+            if version is None:
+                database.write(lambda connection: bring_up_to_date(connection, database.where), attempts=1)
+                version = SCHEMA_VERSION
+            store = cls(database, version)
+            if create:
+                store._upgrade()
         except DftbparamError:
-            store.close()
+            database.close()
             raise
         return store
 
@@ -145,284 +103,262 @@ class TrialStore:
         self.close()
 
     def close(self) -> None:
-        """Give the database back."""
-        self._engine.dispose()
+        """Give the database back, and all runs that are held."""
+        self._locks.close()
+        self._database.close()
 
     # --- runs -----------------------------------------------------------------------------------------------------
 
     def create_run(self, run: Run) -> Run:
         """Store a new run and return it with its time of creation; `ParameterError` where its name is taken."""
-        created = run.created or datetime.now(UTC).isoformat(timespec="seconds")
-        row = {
-            "run_id": run.run_id,
-            "created": created,
-            "settings": to_json(run.settings),
-            "budget": to_json(run.budget),
-            "provenance": to_json(run.provenance),
-        }
+        self._upgrade()
+        created = run.created or _now()
+        row = run_row(run, created)
+        totals = {"run_id": run.run_id, "finished": 0, "failed": 0, "seconds": 0.0, "updated": created}
+        doubts: list[bool] = []
+
+        def work(connection: sa.Connection) -> None:
+            connection.execute(sa.insert(RUNS).values(row))
+            connection.execute(sa.insert(TOTALS).values(totals))
+
         try:
-            with self._write() as connection:
-                connection.execute(sa.insert(_RUNS).values(row))
+            self._database.write(work, on_doubt=lambda: doubts.append(True))
         except sa.exc.IntegrityError:
-            raise ParameterError(
-                f"{self.where} holds a run {run.run_id!r} already; resume it, or choose another output folder",
-                run_id=run.run_id,
-            ) from None
+            if not (doubts and self._stored(RUNS, RUNS.c.run_id == run.run_id) == row):
+                raise ParameterError(
+                    f"{self.where} holds a run {run.run_id!r} already; resume it, or choose another output folder",
+                    run_id=run.run_id,
+                ) from None
         return self.load_run(run.run_id)
 
     def has_run(self, run_id: str) -> bool:
         """Whether the store holds this run."""
-        return any(run.run_id == run_id for run in self.runs())
+        return self._stored(RUNS, RUNS.c.run_id == run_id) is not None
 
     def runs(self) -> list[Run]:
         """All runs, oldest first."""
-        with self._read() as connection:
-            rows = connection.execute(sa.select(_RUNS).order_by(_RUNS.c.created, _RUNS.c.run_id)).mappings().all()
-        return [
-            Run(
-                run_id=row["run_id"],
-                created=row["created"],
-                settings=self._loads(row["settings"]),
-                budget=self._loads(row["budget"]),
-                provenance=self._loads(row["provenance"]),
-            )
-            for row in rows
-        ]
+        query = sa.select(RUNS).order_by(RUNS.c.created, RUNS.c.run_id)
+        return [run_of(row, self.where) for row in self._page(query)]
+
+    def run_ids(self) -> list[str]:
+        """Names of all runs, oldest first."""
+        query = sa.select(RUNS.c.run_id).order_by(RUNS.c.created, RUNS.c.run_id)
+        return list(self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     def load_run(self, run_id: str) -> Run:
         """Return a run; `ParameterError` names those there are where it is missing."""
-        runs = {run.run_id: run for run in self.runs()}
-        if run_id not in runs:
-            known = ", ".join(runs) or "none"
+        row = self._stored(RUNS, RUNS.c.run_id == run_id)
+        if row is None:
+            known = ", ".join(self.run_ids()) or "none"
             raise ParameterError(f"{self.where} holds no run {run_id!r}; it holds: {known}", run_id=run_id)
-        return runs[run_id]
+        return run_of(row, self.where)
 
     def set_budget(self, run_id: str, budget: dict[str, Any]) -> None:
         """Replace the budget of a run, the only part of it that may change."""
-        with self._write() as connection:
-            connection.execute(sa.update(_RUNS).where(_RUNS.c.run_id == run_id).values(budget=to_json(budget)))
+        query = sa.update(RUNS).where(RUNS.c.run_id == run_id).values(budget=to_json(budget))
+        self._upgrade()
+        self._database.write(lambda connection: connection.execute(query))
+
+    def set_state(self, run_id: str, state: str, message: str = "", driver: str = "") -> None:
+        """Say how a run stands, for `overview`; the run need not have been created yet.
+
+        Parameters
+        ----------
+        state
+            One of `dftbparam.store.STATES`; `ParameterError` if not.
+        message, driver
+            One line on it (why it failed), and who says so (host and process).
+        """
+        if state not in STATES:
+            raise ParameterError(f"state {state!r} of run {run_id!r}; right are: {', '.join(STATES)}", state=state)
+        self._upgrade()
+        row = {
+            "run_id": checked_name(run_id),
+            "state": state,
+            "message": storable(message),
+            "driver": storable(driver),
+            "updated": _now(),
+        }
+        self._database.write(lambda connection: _upsert(connection, RUN_STATES, row))
+
+    def overview(self, prefix: str = "") -> list[RunOverview]:
+        """Return what is known of every run whose name begins with ``prefix``, sorted by name, without reading trials.
+
+        Runs that only have a state are in it as well. A store of version 1 that was opened for reading has no totals;
+        there, and only there, the trials are counted.
+        """
+
+        def work(connection: sa.Connection) -> list[dict[str, Any]]:
+            if self._version < SCHEMA_VERSION:  # another process may have upgraded it meanwhile
+                self._version = read_version(connection, self.where) or SCHEMA_VERSION
+            query = overview_query(prefix, totals=self._version == SCHEMA_VERSION)
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+        rows = self._database.read(work)
+        held = self._locks.held([row["run_id"] for row in rows])
+        found = []
+        for row in sorted(rows, key=lambda row: str(row["run_id"])):
+            budget = {} if row["budget"] is None else loads(row["budget"], self.where)
+            found.append(
+                RunOverview(
+                    run_id=row["run_id"],
+                    state=row["state"] or "",
+                    message=row["message"] or "",
+                    driver=row["driver"] or "",
+                    updated=max(row["said"] or "", row["updated"] or ""),
+                    finished=row["finished"] or 0,
+                    failed=row["failed"] or 0,
+                    best_objective=row["best_objective"],
+                    best_index=row["best_index"],
+                    seconds=row["seconds"] or 0.0,
+                    evaluations=budget.get("evaluations"),
+                    held=row["run_id"] in self._tokens or held[row["run_id"]],
+                )
+            )
+        return found
 
     # --- trials ---------------------------------------------------------------------------------------------------
 
     def append(self, trial: Trial) -> None:
         """Store a finished trial; it is on disk when this returns.
 
+        Where the connection breaks during the commit, nobody knows whether the trial was stored. It is tried again, and
+        finding it there, the same to the last bit, is success. So it is where a call had to give up for want of a
+        server or of space and is made again later.
+
         Raises
         ------
         StoreError
-            The run has a trial of this index (it is kept as it was), or there is no such run.
+            The run has another trial of this index (it is kept as it was); there is no such run; or the run was held by
+            this process and another one has taken it.
+        ParameterError
+            The objective of a finished trial is missing or not finite, or a failed one has an objective.
         """
-        row = {
-            "run_id": trial.run_id,
-            "trial_index": trial.index,
-            "x": json.dumps([float(value) for value in trial.x]),
-            "parameters": to_json(trial.parameters),
-            "status": trial.status,
-            "objective": trial.objective,
-            "metrics": to_json(trial.metrics),
-            "details": to_json(trial.details),
-            "error": None if trial.error is None else to_json(trial.error),
-            "seconds": trial.seconds,
-            "worker": trial.worker,
-            "started": trial.started,
-            "finished": trial.finished,
-            "settings_hash": trial.settings_hash,
-        }
+        row = trial_row(trial)
+        key = (trial.run_id, trial.index)
+        self._upgrade()
+
+        def work(connection: sa.Connection) -> None:
+            self._check_holder(connection, trial.run_id)
+            connection.execute(sa.insert(TRIALS).values(row))
+            changed = connection.execute(count_trial(trial, _now())).rowcount
+            if changed != 1:
+                raise StoreError(
+                    f"trial store {self.where} is damaged: run {trial.run_id!r} has no totals", run_id=trial.run_id
+                )
+
         try:
-            with self._write() as connection:
-                connection.execute(sa.insert(_TRIALS).values(row))
+            self._database.write(work, on_doubt=lambda: self._in_doubt.add(key))
         except sa.exc.IntegrityError:
-            raise StoreError(
-                f"{self.where}: run {trial.run_id!r} has a trial {trial.index} already, or there is no such run; "
-                "trials are never overwritten. Is another driver working on it?",
-                run_id=trial.run_id,
-                index=trial.index,
-            ) from None
+            this = (TRIALS.c.run_id == trial.run_id) & (TRIALS.c.trial_index == trial.index)
+            stored = self._stored(TRIALS, this) if key in self._in_doubt else None
+            if stored is None or {name: stored[name] for name in row} != row:
+                raise StoreError(
+                    f"{self.where}: run {trial.run_id!r} has a trial {trial.index} already, or there is no such run; "
+                    "trials are never overwritten. Is another driver working on it?",
+                    run_id=trial.run_id,
+                    index=trial.index,
+                ) from None
+        self._in_doubt.discard(key)
 
     def trials(self, run_id: str) -> list[Trial]:
         """Finished trials of a run in order of index; empty where there are none."""
-        query = sa.select(_TRIALS).where(_TRIALS.c.run_id == run_id).order_by(_TRIALS.c.trial_index)
-        with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [
-            Trial(
-                run_id=row["run_id"],
-                index=row["trial_index"],
-                x=tuple(self._loads(row["x"])),
-                parameters=self._loads(row["parameters"]),
-                status=row["status"],
-                objective=row["objective"],
-                metrics=self._loads(row["metrics"]),
-                details=self._loads(row["details"]),
-                error=None if row["error"] is None else self._loads(row["error"]),
-                seconds=row["seconds"],
-                worker=row["worker"],
-                started=row["started"],
-                finished=row["finished"],
-                settings_hash=row["settings_hash"],
-            )
-            for row in rows
-        ]
+        return list(self.iter_trials(run_id))
+
+    def iter_trials(self, run_id: str, status: str | None = None) -> Iterator[Trial]:
+        """Yield the trials of a run in order of index, all or those of a status, with few in memory at a time.
+
+        Read in pages, each its own transaction, so that a slow reader keeps no driver waiting. A trial that is stored
+        meanwhile may or may not be among them.
+        """
+        last = -1
+        while True:
+            query = sa.select(TRIALS).where(TRIALS.c.run_id == run_id, TRIALS.c.trial_index > last)
+            if status is not None:
+                query = query.where(TRIALS.c.status == status)
+            query = query.order_by(TRIALS.c.trial_index).limit(PAGE)
+            page = self._page(query)
+            for row in page:
+                yield trial_of(row, self.where)
+            if len(page) < PAGE:
+                return
+            last = page[-1]["trial_index"]
 
     def rows(self, run_id: str) -> list[dict[str, Any]]:
-        """Trials as flat rows for tables and plots.
+        """Trials as flat rows for tables and plots, see `dftbparam.store.flat_row`."""
+        return [flat_row(trial) for trial in self.iter_trials(run_id)]
 
-        Columns: index, status, objective, seconds, worker, started, finished, error (type: message), then
-        ``parameter.NAME`` and ``metric.NAME`` (only metrics that are numbers, text or truth values).
-        """
-        table: list[dict[str, Any]] = []
-        for trial in self.trials(run_id):
-            row: dict[str, Any] = {
-                "index": trial.index,
-                "status": trial.status,
-                "objective": trial.objective,
-                "seconds": trial.seconds,
-                "worker": trial.worker,
-                "started": trial.started,
-                "finished": trial.finished,
-                "error": f"{trial.error.get('type')}: {trial.error.get('message')}" if trial.error else None,
-            }
-            row |= {f"parameter.{name}": value for name, value in trial.parameters.items()}
-            row |= {f"metric.{k}": v for k, v in trial.metrics.items() if not isinstance(v, list | dict)}
-            table.append(row)
-        return table
+    # --- one driver a run -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def exclusive(self, run_id: str) -> Iterator[None]:
-        """Hold a run for this process; `StoreError` where another one has it.
+        """Hold a run, which need not exist yet; `StoreError` with ``held=True`` where another process or thread has it.
 
-        SQLite files: a lock on the file ``NAME.lock`` beside it, which the operating system releases with the process
-        however it ends. Other databases, and file systems without locks, rely on the uniqueness of trials alone.
+        SQLite: a lock on a file beside it, which the operating system gives back with the process however it ends.
+        PostgreSQL: an advisory lock, which the server gives back with the connection. See `dftbparam.store.locks`.
+        Totals that a driver of an older version left behind are corrected here.
         """
-        if self._path is None:
-            yield
-            return
-        import fcntl
+        checked_name(run_id)
+        self._upgrade()
+        with contextlib.ExitStack() as stack:
+            token = uuid.uuid4().hex
+            with self._mutex:
+                if run_id in self._tokens:
+                    raise taken(self.where, run_id)
+                self._tokens[run_id] = token
+            stack.callback(self._tokens.pop, run_id, None)
+            stack.enter_context(self._locks.hold(run_id))
 
-        lock = self._path.with_name(self._path.name + ".lock")
-        with lock.open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StoreError(
-                    f"another process is working on {self.where}; wait for it, or end it, or use another folder",
-                    run_id=run_id,
-                ) from None
-            except OSError:
-                pass  # a file system without locks
+            def work(connection: sa.Connection) -> None:
+                _upsert(connection, HOLDERS, {"run_id": run_id, "token": token})
+                counted = connection.execute(totals_from_trials(run_id)).mappings().first()
+                stored = connection.execute(sa.select(TOTALS).where(TOTALS.c.run_id == run_id)).mappings().first()
+                if counted is not None and stored is not None:
+                    names = ("finished", "failed", "best_objective", "best_index")
+                    if any(counted[name] != stored[name] for name in names):
+                        connection.execute(sa.update(TOTALS).where(TOTALS.c.run_id == run_id).values(dict(counted)))
+
+            self._database.write(work)
             yield
+
+    def _check_holder(self, connection: sa.Connection, run_id: str) -> None:
+        """Make sure, until the transaction ends, that a run that was taken here has not been taken by another since."""
+        token = self._tokens.get(run_id)
+        if token is None:
+            return
+        self._locks.confirm(run_id)
+        # The share of this row makes a successor wait for our commit: it then sees our trial when it reads them.
+        query = sa.select(HOLDERS.c.token).where(HOLDERS.c.run_id == run_id).with_for_update(read=True)
+        if connection.execute(query).scalar() != token:
+            raise taken(self.where, run_id, ", and took it over from this one")
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        with self._translated(), self._engine.connect() as connection:
-            yield connection
+    def _upgrade(self) -> None:
+        if self._version == SCHEMA_VERSION:
+            return
+        if self._database.read(lambda connection: read_version(connection, self.where)) == SCHEMA_VERSION:
+            self._version = SCHEMA_VERSION  # another process was quicker, and may be at work by now
+            return
+        with self._locks.upgrading():
+            self._database.write(lambda connection: bring_up_to_date(connection, self.where))
+        self._version = SCHEMA_VERSION
 
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        engine = self._engine.execution_options(dftbparam_write=True)
-        with self._translated(), engine.begin() as connection:
-            yield connection
+    def _page(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        return self._database.read(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
 
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.IntegrityError:
-            raise
-        except sa.exc.DBAPIError as error:
-            cause = str(error.orig)
-            if "locked" in cause or "busy" in cause:
-                advice = f"another process has held it for over {BUSY_SECONDS:.0f} s"
-            elif "not a database" in cause:
-                advice = "it is not a trial store, or damaged"
-            elif "readonly" in cause or "full" in cause:
-                advice = "it cannot be written"
-            else:
-                advice = "it cannot be used"
-            raise StoreError(f"trial store {self.where}: {advice} ({cause})", where=self.where) from None
-
-    def _loads(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise StoreError(f"trial store {self.where} is damaged: {error}", where=self.where) from None
-
-    def _check_schema(self, create: bool) -> None:
-        # One transaction, so that a process killed here leaves either no tables or all of them.
-        with self._write() if create else self._read() as connection:
-            tables = set(sa.inspect(connection).get_table_names())
-            if not tables:
-                if not create:
-                    raise ParameterError(f"{self.where} is empty: no campaign has been run there", where=self.where)
-                _METADATA.create_all(connection)
-                connection.execute(sa.insert(_SCHEMA).values(component=COMPONENT, version=SCHEMA_VERSION))
-                return
-            version: int | None = None
-            if _SCHEMA.name in tables:
-                version = connection.execute(
-                    sa.select(_SCHEMA.c.version).where(_SCHEMA.c.component == COMPONENT)
-                ).scalar()
-        if version is None:
-            raise StoreError(
-                f"{self.where} is a database of something else (tables: {', '.join(sorted(tables))}); "
-                "choose another file",
-                where=self.where,
-            )
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.where} has schema version {version}, this dftbparam reads {SCHEMA_VERSION}; upgrade dftbparam",
-                where=self.where,
-                version=version,
-            )
-        if version < SCHEMA_VERSION:
-            raise StoreError(
-                f"{self.where} has schema version {version}, this dftbparam reads {SCHEMA_VERSION} and has no upgrade "
-                "from it; use the dftbparam it was written with, or another folder",
-                where=self.where,
-                version=version,
-            )
+    def _stored(self, table: sa.Table, where: sa.ColumnElement[bool]) -> dict[str, Any] | None:
+        rows = self._page(sa.select(table).where(where))
+        return rows[0] if rows else None
 
 
-def _prepare(path: Path, create: bool) -> None:
-    """Make sure a SQLite file can be opened; `ParameterError` says what is in the way."""
-    if path.is_dir():
-        raise ParameterError(f"{path} is a folder; a trial store is a file, e.g. {path / 'trials.sqlite'}")
-    if not path.exists():
-        if not create:
-            raise ParameterError(f"there is no trial store {path}; has a campaign been run there?", path=str(path))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ParameterError(
-                f"folder {path.parent} cannot be created ({error.strerror}); choose one you can write to",
-                path=str(path.parent),
-            ) from None
-    if create and not os.access(path.parent, os.W_OK | os.X_OK):
-        raise ParameterError(f"folder {path.parent} cannot be written; choose another one", path=str(path.parent))
-    if create and path.exists() and not os.access(path, os.W_OK):
-        raise ParameterError(f"file {path} cannot be written; choose another folder", path=str(path))
+def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
+    """Insert a row, or replace the one of the same run."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    changes = {name: value for name, value in row.items() if name != "run_id"}
+    statement: Any = insert(table).values(row)
+    connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=changes))
 
 
-def _sqlite_engine(url: sa.URL, in_memory: bool) -> sa.Engine:
-    engine = sa.create_engine(
-        url,
-        poolclass=StaticPool if in_memory else NullPool,
-        connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-    )
-
-    @sa.event.listens_for(engine, "connect")
-    def _connect(connection: Any, _record: Any) -> None:
-        # Transactions are begun below: Python's own bookkeeping would leave the creation of tables outside of them.
-        connection.isolation_level = None
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        # A writer takes its lock at once: a reader's lock cannot be raised while another writer waits for readers.
-        write = connection.get_execution_options().get("dftbparam_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
