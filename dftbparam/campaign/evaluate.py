@@ -84,6 +84,8 @@ class FitContext:
         What counts beside E(V), and how much.
     bands
         Band structures behind the targets ``bands`` and ``gaps``.
+    fixed
+        Values by name of what is not searched and not at its default (`dftbparam.space.build.ElementSpace`).
     """
 
     symbol: str
@@ -97,6 +99,7 @@ class FitContext:
     partners: ParameterSet | None = None
     targets: Targets = field(default_factory=Targets)
     bands: tuple[BandReference, ...] = ()
+    fixed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def binary(self) -> bool:
@@ -136,6 +139,8 @@ class FitContext:
                 "elements": {name: record.model_dump(mode="json") for name, record in self.frozen.items()},
             }
             out["scc_tolerance"] = SCC_TOLERANCE
+        if self.fixed:
+            out["fixed"] = dict(self.fixed)
         if self.targets != Targets():
             out["targets"] = asdict(self.targets)
             # Numbers by the thousand: their checksum says as much.
@@ -169,12 +174,19 @@ def _engine(name: str, command: str | None) -> Engine:
 
 
 def parameters_of(
-    context: FitContext, values: Mapping[str, float], repulsion: RepulsionParameters | None = None
+    context: FitContext, values: Mapping[str, Any], repulsion: RepulsionParameters | None = None
 ) -> ElementParameters:
     """Return the record that a point of the search space stands for."""
     atom = element(context.symbol)
     free = free_atom(atom.symbol, atom.configuration_text, atom.valence, context.functional)
-    return element_parameters(context.symbol, values, repulsion, free.levels)
+    return element_parameters(context.symbol, {**context.fixed, **values}, repulsion, free.levels)
+
+
+def given_repulsion(context: FitContext, values: Mapping[str, Any]) -> dict[str, float]:
+    """Parameters of the repulsion that a point of the search space, or what it fixes, gives."""
+    known = {**context.fixed, **values}
+    prefix = "repulsion_"
+    return {name.removeprefix(prefix): value for name, value in known.items() if name.startswith(prefix)}
 
 
 def parameter_set(context: FitContext, record: ElementParameters, name: str, **more: Any) -> ParameterSet:
@@ -203,7 +215,7 @@ def tables_of(context: FitContext, record: ElementParameters, *, repulsion: bool
     )
 
 
-def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
+def evaluate(values: dict[str, Any], context: FitContext) -> TrialResult:
     """Build tables, compute electronic energies, fit the repulsion, and take the objective.
 
     Raises
@@ -224,7 +236,8 @@ def evaluate(values: dict[str, float], context: FitContext) -> TrialResult:
         )
     bands = band_scores(tables, context.bands, engine)
     other = search.objective.electronic(band_errors(bands))
-    fitted = search.fit(electronic, pair_curves(tables, search.dimers, engine, repulsion=False), other)
+    dimers = pair_curves(tables, search.dimers, engine, repulsion=False)
+    fitted = search.fit(electronic, dimers, other, given_repulsion(context, values))
     measures = search.objective.measure(electronic + fitted.energies)
     details: dict[str, Any] = {
         "repulsion": fitted.parameters.model_dump(mode="json"),

@@ -5,6 +5,7 @@ inside every evaluation at almost no cost (variable projection): repulsive energ
 over neighbour shells that are listed once, by pair of elements. In a fit on binaries the element's parameters enter two
 of the three kinds of pairs, O-O and O-X by the form's combination rule; X-X is the partner's own and a constant. The
 search is deterministic: a Sobol set over the form's ranges, then Nelder and Mead's simplex from its best points.
+Parameters that the outer search gives are left alone.
 """
 
 from __future__ import annotations
@@ -126,10 +127,17 @@ class RepulsionSearch:
         self._distances = {
             pair: 0.5 * sum(contact_distance(s) for s in pair) * np.array(DISTANCES) for pair in self.dimers
         }
-        few = bool(self._partners) and len(self.space) == 1
-        self._samples = [
-            np.asarray(u) for u in qmc.Sobol(len(self.space), scramble=False).random(FEW_SAMPLES if few else SAMPLES)
-        ]
+        self._inner: dict[frozenset[str], tuple[SearchSpace, list[Array]]] = {}
+
+    def _inner_space(self, given: Mapping[str, float]) -> tuple[SearchSpace, list[Array]]:
+        """What is left to search where some values are given, and the points of the global stage; made once."""
+        key = frozenset(given)
+        if key not in self._inner:
+            space = SearchSpace(tuple(p for p in self.space.parameters if p.name not in key))
+            few = bool(self._partners) and len(space) == 1
+            points = qmc.Sobol(len(space), scramble=False).random(FEW_SAMPLES if few else SAMPLES)
+            self._inner[key] = space, [np.asarray(u) for u in points]
+        return self._inner[key]
 
     def _potential(self, pair: tuple[str, str], values: Mapping[str, float]) -> PairPotential:
         """The repulsion of a pair with ``values`` for the element that is searched."""
@@ -160,7 +168,9 @@ class RepulsionSearch:
         wall = self.wall(dimer + self.dimer(values))
         return self.objective.value(self.objective.measure(electronic + self.energies(values)), wall, other)
 
-    def fit(self, electronic: Array, dimer: Array, other: float = 0.0) -> RepulsionFit:
+    def fit(
+        self, electronic: Array, dimer: Array, other: float = 0.0, given: Mapping[str, float] | None = None
+    ) -> RepulsionFit:
         """Find the repulsion that goes best with electronic energies.
 
         Parameters
@@ -171,19 +181,27 @@ class RepulsionSearch:
             Of the pairs of ``dimers`` (p, k), eV; (k,) where there is but one.
         other
             What targets that do not depend on the repulsion add to J: `Objective.electronic`.
+        given
+            Values of parameters that are not to be searched here, inside the form's ranges; may be all of them.
         """
+        known = dict(given or {})
+        if set(known) >= set(self.space.names):
+            return self._fitted({name: known[name] for name in self.space.names}, electronic, dimer, other)
+        space, samples = self._inner_space(known)
+
+        def values_at(u: Array) -> dict[str, float]:
+            found = {**known, **space.from_unit(u)}
+            return {name: found[name] for name in self.space.names}
 
         def loss(u: Array) -> float:
             inside = np.clip(u, 0.0, 1.0)
             # Beyond the ranges the value at the border plus the distance, so that the simplex comes back.
-            return self.value(self.space.from_unit(inside), electronic, dimer, other) + 100.0 * float(
-                np.sum((u - inside) ** 2)
-            )
+            return self.value(values_at(inside), electronic, dimer, other) + 100.0 * float(np.sum((u - inside) ** 2))
 
-        losses = np.array([loss(u) for u in self._samples])
-        best_u, best = self._samples[int(np.argmin(losses))], float(losses.min())
+        losses = np.array([loss(u) for u in samples])
+        best_u, best = samples[int(np.argmin(losses))], float(losses.min())
         for k in np.argsort(losses, kind="stable")[:STARTS]:
-            start = self._samples[int(k)]
+            start = samples[int(k)]
             steps = np.where(start < 0.5, SIMPLEX_SIZE, -SIMPLEX_SIZE)
             simplex = np.vstack([start, start + np.diag(steps)])
             found = minimize(
@@ -194,7 +212,9 @@ class RepulsionSearch:
             )
             if found.fun < best:
                 best_u, best = np.clip(found.x, 0.0, 1.0), float(found.fun)
-        values = self.space.from_unit(best_u)
+        return self._fitted(values_at(best_u), electronic, dimer, other)
+
+    def _fitted(self, values: dict[str, float], electronic: Array, dimer: Array, other: float) -> RepulsionFit:
         return RepulsionFit(
             parameters=RepulsionParameters(form=self.form.name, values=values),
             objective=self.value(values, electronic, dimer, other),

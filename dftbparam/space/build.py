@@ -192,8 +192,9 @@ class _Builder:
             # On a linear scale the width is measured as the centre is; on a log scale it is a factor.
             wide = width if scale == "log" else self.number(Quantity(width, centre.length))
             return Prior(self.number(centre), wide)
-        assert own is not None  # the file's reader refuses "element" for roles without a value
-        return Prior(own[2] or 0.0, width)
+        middle = None if own is None else own[2]
+        assert middle is not None  # the file's reader refuses "element" for roles without a value
+        return Prior(middle, width)
 
     def number(self, value: Quantity | str) -> Any:
         return value.of(self.atom.covalent_radius) if isinstance(value, Quantity) else value
