@@ -60,16 +60,20 @@ class Transform:
         t: Array = np.log1p((_bounded(y) - self.low) / self.scale)
         return t
 
-    def improvement(self, mean: float, deviation: float) -> float:
-        """Expected improvement over ``low`` in units of y, where t is normal with ``mean`` and ``deviation``.
+    def improvement(self, mean: float, deviation: float, target: float | None = None) -> float:
+        """Expected improvement over ``target`` in units of y, where t is normal with ``mean`` and ``deviation``.
 
-        Then y - low = scale (e^t - 1), and the expectation of max(low - y, 0) is that of a log-normal variable below
-        1: scale [Phi(a) - exp(mean + deviation^2 / 2) Phi(a - deviation)], a = -mean / deviation (the formula of a put
-        option). It never exceeds ``scale``: the model in t knows of no objective below low - scale.
+        ``target`` is at most ``low``, which it is by default. With y - low = scale (e^t - 1) and
+        b = 1 + (target - low) / scale, the expectation of max(target - y, 0) is that of a log-normal variable below b:
+        scale [b Phi(a) - exp(mean + deviation^2 / 2) Phi(a - deviation)], a = (log b - mean) / deviation (the formula
+        of a put option). It never exceeds b ``scale``: the model in t knows of no objective below low - scale.
         """
+        b = 1.0 if target is None else 1.0 + (max(target, -1e150) - self.low) / self.scale
+        if b <= 0.0:
+            return 0.0
         deviation = max(deviation, LEAST_VARIANCE**0.5)
-        a = -mean / deviation
-        value = float(ndtr(a) - np.exp(mean + 0.5 * deviation**2 + log_ndtr(a - deviation)))
+        a = (np.log(b) - mean) / deviation
+        value = float(b * ndtr(a) - np.exp(mean + 0.5 * deviation**2 + log_ndtr(a - deviation)))
         return self.scale * max(value, 0.0)
 
 

@@ -28,8 +28,33 @@ def _skopt(**options: Any) -> Proposer:
     return SkoptProposer(**options)
 
 
+def _cmaes(**options: Any) -> Proposer:
+    from dftbparam.propose.cmaes import CmaesProposer
+
+    return CmaesProposer(**options)
+
+
+def _botorch(**options: Any) -> Proposer:
+    from dftbparam.propose.botorch import BotorchProposer
+
+    return BotorchProposer(**options)
+
+
+def _turbo(**options: Any) -> Proposer:
+    from dftbparam.propose.turbo import TurboProposer
+
+    return TurboProposer(**options)
+
+
 # Functions, so that naming a proposer imports only its own libraries.
-_MAKERS: dict[str, Callable[..., Proposer]] = {"skopt": _skopt, "sobol": _sobol, "random": _random}
+_MAKERS: dict[str, Callable[..., Proposer]] = {
+    "skopt": _skopt,
+    "sobol": _sobol,
+    "random": _random,
+    "cmaes": _cmaes,
+    "botorch": _botorch,
+    "turbo": _turbo,
+}
 
 
 def proposer_names() -> tuple[str, ...]:
@@ -44,6 +69,8 @@ def proposer(name: str, **options: Any) -> Proposer:
     ------
     ParameterError
         No such name (the message lists them), or options it does not take.
+    EngineMissing
+        The proposer's library is not installed; the message says how to install it.
     """
     try:
         maker = _MAKERS[name]

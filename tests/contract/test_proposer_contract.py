@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dftbparam.errors import ParameterError
+from dftbparam.errors import EngineMissing, ParameterError
 from dftbparam.propose import Proposal, Proposer, proposer, proposer_names
 from dftbparam.propose.base import SEPARATION, distances
 from dftbparam.propose.sobol import sobol_points
@@ -13,7 +13,10 @@ NONE = np.empty((0, 3))
 
 @pytest.fixture(params=proposer_names())
 def chosen(request: pytest.FixtureRequest) -> Proposer:
-    return proposer(request.param)
+    try:
+        return proposer(request.param)
+    except EngineMissing as missing:
+        pytest.skip(missing.message)
 
 
 def history(n: int, d: int = 3, seed: int = 5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -208,5 +211,6 @@ def test_planted_quadratic(chosen: Proposer) -> None:
     seeds = (0, 1, 2)
     best = np.median([minimise(chosen, seed) for seed in seeds])
     yardstick = np.median([minimise(proposer("random"), seed) for seed in seeds])
-    factor = 0.1 if chosen.name == "skopt" else 5.0
+    # Twenty-four trials are three generations of an evolution strategy, and a region's first box: no feat is asked yet.
+    factor = {"skopt": 0.1, "botorch": 0.1, "turbo": 1.0}.get(chosen.name, 5.0)
     assert best <= factor * yardstick
