@@ -153,7 +153,7 @@ class Loop:
             self._count(trial)
         self._report(None)
         asker = futures.ThreadPoolExecutor(1, thread_name_prefix="proposer")
-        with _Interrupt() as interrupt:
+        with Interrupt() as interrupt:
             try:
                 self._loop(interrupt, asker)
             except KeyboardInterrupt:
@@ -176,10 +176,10 @@ class Loop:
             ended=None if interrupted else self.state.ended,
         )
 
-    def _stopping(self, interrupt: _Interrupt) -> bool:
+    def _stopping(self, interrupt: Interrupt) -> bool:
         return interrupt.requested or (self.stop is not None and self.stop.is_set())
 
-    def _loop(self, interrupt: _Interrupt, asker: futures.Executor) -> None:
+    def _loop(self, interrupt: Interrupt, asker: futures.Executor) -> None:
         started = False
         while True:
             # Results first: a trial that has ended is stored before the next is asked for.
@@ -285,7 +285,7 @@ def best_trial(trials: Sequence[Trial]) -> Trial | None:
     return min(good, key=lambda trial: (trial.objective, trial.index), default=None)
 
 
-class _Interrupt:
+class Interrupt:
     """Takes note of Ctrl-C and SIGTERM (a batch system's time limit) while a campaign runs in the main thread.
 
     The first one is noted only, and the loop ends at its next turn: an exception in the middle of a commit, or of a

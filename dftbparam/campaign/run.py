@@ -31,7 +31,15 @@ from dftbparam.propose.base import SEPARATION
 from dftbparam.space.parameters import SearchSpace
 from dftbparam.store import Run, TrialStore, differing_settings
 
-__all__ = ["CampaignOutcome", "Progress", "best_trial", "default_batch", "default_in_flight", "run_campaign"]
+__all__ = [
+    "CampaignOutcome",
+    "Progress",
+    "best_trial",
+    "default_batch",
+    "default_in_flight",
+    "provenance_of_trials",
+    "run_campaign",
+]
 
 LONGEST_VALUE: Final = 60
 """Characters of a setting that an error message spells out; of a longer one it only says that it differs."""
@@ -200,7 +208,7 @@ def run_campaign(
 
 def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[str, Any], budget: dict[str, Any]) -> Run:
     """Create the run, or check that the stored one is the same and take over the new budget."""
-    provenance = _provenance()
+    provenance = provenance_of_trials()
     if stored is None:
         return store.create_run(Run(run_id=run_id, settings=settings, budget=budget, provenance=provenance))
     differing = differing_settings(stored.settings, settings)
@@ -237,7 +245,7 @@ def _difference(name: str, old: Any, new: Any) -> str:
     return f"{name} differs" if max(len(was), len(now)) > LONGEST_VALUE else f"{name}: was {was}, now {now}"
 
 
-def _provenance() -> dict[str, Any]:
+def provenance_of_trials() -> dict[str, Any]:
     """Versions that can change a trial in its last digits."""
     versions: dict[str, Any] = {"dftbparam": dftbparam.__version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize"):

@@ -284,6 +284,18 @@ class TrialStore:
                 return
             last = page[-1]["trial_index"]
 
+    def latest_times(self, run_id: str, count: int) -> list[tuple[str, str]]:
+        """Return beginning and end (ISO 8601, UTC) of the ``count`` trials of highest index, the highest first.
+
+        Takes as long whatever the number of trials is.
+        """
+        query = sa.select(TRIALS.c.started, TRIALS.c.finished).where(TRIALS.c.run_id == run_id)
+        query = query.order_by(TRIALS.c.trial_index.desc()).limit(count)
+        return [
+            (started, finished)
+            for started, finished in self._database.read(lambda connection: connection.execute(query).all())
+        ]
+
     def rows(self, run_id: str) -> list[dict[str, Any]]:
         """Trials as flat rows for tables and plots, see `dftbparam.store.flat_row`."""
         return [flat_row(trial) for trial in self.iter_trials(run_id)]
@@ -313,10 +325,9 @@ class TrialStore:
                 _upsert(connection, HOLDERS, {"run_id": run_id, "token": token})
                 counted = connection.execute(totals_from_trials(run_id)).mappings().first()
                 stored = connection.execute(sa.select(TOTALS).where(TOTALS.c.run_id == run_id)).mappings().first()
-                if counted is not None and stored is not None:
-                    names = ("finished", "failed", "best_objective", "best_index")
-                    if any(counted[name] != stored[name] for name in names):
-                        connection.execute(sa.update(TOTALS).where(TOTALS.c.run_id == run_id).values(dict(counted)))
+                names = ("finished", "failed", "best_objective", "best_index")
+                if counted is not None and (stored is None or any(counted[name] != stored[name] for name in names)):
+                    _upsert(connection, TOTALS, dict(counted))
 
             self._database.write(work)
             yield

@@ -1,0 +1,144 @@
+"""An element of a campaign file as the driver runs it: `dftbparam.campaign.driver.Job` for a fit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Final
+
+from dftbparam.campaign.campaign_file import CAMPAIGN, CampaignFile, ElementPlan
+from dftbparam.campaign.executor import Executor, SerialExecutor
+from dftbparam.campaign.fit import FitRequest, plan_fit, search_fit
+from dftbparam.campaign.loop import CampaignOutcome, Progress
+from dftbparam.campaign.partners import load_partners
+from dftbparam.campaign.run import default_batch, default_in_flight
+from dftbparam.errors import InputError, ParameterError
+from dftbparam.space import ElementParameters, ParameterSet
+from dftbparam.store import TrialStore
+
+PARTNERS_NAME: Final = "partners.json"
+"""In an element's folder: the parameters of the partners it was fitted with, of this campaign."""
+
+Publish = Callable[[FitRequest, str, str], None]
+"""``publish(request, store, run_id)`` scores and writes the result of a search that is in the store."""
+
+IsPublished = Callable[[Path, int], bool]
+"""``is_published(folder, trials)``: whether a folder is the complete result of so many trials."""
+
+
+class ElementJob:
+    """One element of a campaign file; see `dftbparam.campaign.driver.Job`.
+
+    Parameters
+    ----------
+    publish, is_published
+        Writing results is above this package: whoever drives the campaign brings it. ``publish`` is called in another
+        process, and must be importable by name.
+    """
+
+    def __init__(self, campaign: CampaignFile, plan: ElementPlan, publish: Publish, is_published: IsPublished) -> None:
+        self.campaign, self.plan = campaign, plan
+        self.symbol, self.run_id = plan.symbol, campaign.run_id(plan.symbol)
+        self.needs, self.replaceable, self.share = plan.needs, plan.replaceable, plan.share
+        self._publish, self._is_published = publish, is_published
+        self._request = plan.request
+
+    def search(
+        self,
+        store: TrialStore,
+        executor: Executor,
+        workers: int,
+        done: Collection[str],
+        on_progress: Callable[[Progress], None],
+        stop: threading.Event,
+    ) -> CampaignOutcome:
+        """See `dftbparam.campaign.driver.Job`."""
+        self._request = request = self.request(done)
+        if not (store.has_run(self.run_id) or isinstance(executor, SerialExecutor)):
+            # Of a run that is there, and where one evaluation runs at a time, `run_campaign` knows better.
+            request = request.model_copy(
+                update={
+                    "in_flight": request.in_flight or default_in_flight(workers),
+                    "batch": request.batch or default_batch(workers),
+                }
+            )
+        return search_fit(
+            plan_fit(request),
+            request,
+            on_progress,
+            store=store,
+            run_id=self.run_id,
+            executor=executor,
+            stop=stop,
+            held=True,
+        )
+
+    def request(self, done: Collection[str]) -> FitRequest:
+        """Return the request with its partners settled; those of the campaign are written to the element's folder.
+
+        Raises
+        ------
+        ParameterError
+            A partner's result is not in the campaign's folder, or partners do not belong to one kind of set.
+        """
+        plan = self.plan
+        if plan.request.partners != CAMPAIGN:
+            return plan.request
+        sets = {symbol: self._result(symbol) for symbol in plan.needs if symbol in done}
+        if plan.fallback is not None:
+            other = load_partners(plan.fallback)
+            sets |= {symbol: other for symbol in sorted(plan.replaceable) if symbol not in sets}
+        elements: dict[str, ElementParameters] = {symbol: one.element(symbol) for symbol, one in sets.items()}
+        for what in ("functional", "superposition"):
+            found = {symbol: getattr(one, what) for symbol, one in sets.items()}
+            if len(set(found.values())) != 1:
+                raise ParameterError(f"partners of {self.symbol} do not have one {what}: {found}", symbol=self.symbol)
+        first = next(iter(sets.values()))
+        partners = ParameterSet(
+            name=f"{self.campaign.name}-partners-of-{self.symbol}",
+            functional=first.functional,
+            superposition=first.superposition,
+            elements=elements,
+            source="; ".join(dict.fromkeys(f"{symbol}: {one.name}" for symbol, one in sets.items())),
+        )
+        path = plan.request.out / PARTNERS_NAME
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partners.save(path)
+        except OSError as error:
+            raise ParameterError(f"{path} cannot be written ({error.strerror})", path=str(path)) from None
+        return plan.request.model_copy(update={"partners": str(path)})
+
+    def _result(self, symbol: str) -> ParameterSet:
+        """The parameters of an element that is done."""
+        folder = self.campaign.out / symbol
+        try:
+            return load_partners(str(folder))
+        except ParameterError:
+            raise ParameterError(
+                f"{symbol} is done, but its parameters are not in {folder}; drivers of one campaign share its folder "
+                "of results",
+                symbol=symbol,
+            ) from None
+
+    def is_published(self, trials: int) -> bool:
+        """See `dftbparam.campaign.driver.Job`."""
+        return self._is_published(self.plan.request.out, trials)
+
+    def publication(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
+        """See `dftbparam.campaign.driver.Job`."""
+        return self._publish, (self._request, self.campaign.store, self.run_id)
+
+
+def check_elements(campaign: CampaignFile) -> list[str]:
+    """Plan all elements that depend on no other; return one line on each that cannot be fitted."""
+    problems = []
+    for symbol, plan in campaign.elements.items():
+        if plan.request.partners == CAMPAIGN:
+            continue
+        try:
+            plan_fit(plan.request)
+        except InputError as error:
+            problems.append(f"{symbol}: {error.message}")
+    return problems
