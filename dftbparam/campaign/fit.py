@@ -19,6 +19,7 @@ from dftbparam.campaign.evaluate import (
     band_errors,
     band_scores,
     evaluate,
+    given_repulsion,
     pair_curves,
     parameter_set,
     parameters_of,
@@ -30,6 +31,8 @@ from dftbparam.campaign.executor import executor as make_executor
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners, pair_tables
 from dftbparam.campaign.run import CampaignOutcome, Progress, run_campaign
 from dftbparam.campaign.scoring import score_tables
+from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
+from dftbparam.campaign.warm_start import PlannedStart, plan_starts
 from dftbparam.elements import element
 from dftbparam.engine.base import Engine
 from dftbparam.engine.factory import make_engine
@@ -43,11 +46,9 @@ from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters, SearchSpace, load_parameter_set
-from dftbparam.space.element_space import element_space, starting_points
-from dftbparam.store import Trial, TrialStore
-
-STORE_NAME: Final = "trials.sqlite"
-"""Name of the trial store in a run's folder."""
+from dftbparam.space.build import DEFAULTS, ElementSpace, build_space
+from dftbparam.space.definition import DEFAULT_SPACE, load_space
+from dftbparam.store import STORE_NAME, Trial, TrialStore
 
 RUN_ID: Final = "fit"
 """Name of the only run in the store of a single fit."""
@@ -72,12 +73,19 @@ class FitRequest(BaseModel):
     dftbplus
         The DFTB+ program for the engine ``dftb+``; None: ``DFTBPLUS_COMMAND``, else ``dftb+`` on the PATH.
     workers
-        Local worker processes; 0 evaluates in this process. Ignored with ``scheduler``.
+        Local worker processes; 0 evaluates in this process. Ignored with ``scheduler`` and ``cluster``.
     repulsion
         Name of a form of `dftbparam.repulsion.forms`; with partners unless given their form, the only one that
         combines with theirs.
+    cluster
+        Profile of a batch system that workers are started on; contradicts ``scheduler``.
+    space
+        Name of a search space, or a file: see `dftbparam.space.definition`.
     power, shift
-        Whether the confinement power, and the on-site shift of the polarisation shell, are searched.
+        Whether the confinement power, and the on-site shift of the polarisation shell, are searched in the default
+        space.
+    start_from
+        Known parameters to begin with; see `dftbparam.campaign.warm_start`.
     partners
         Fit on binaries, with the other elements' parameters from this set, file or folder; None: on the element's own
         crystals.
@@ -98,16 +106,19 @@ class FitRequest(BaseModel):
     references: str = DEFAULT_DATASET
     engine: Literal["embedded", "dftb+"] = "embedded"
     dftbplus: str | None = None
-    sampler: str = "skopt"
+    sampler: str = proposer_names()[0]
     evaluations: int = Field(default=300, ge=1)
     workers: int = Field(default=2, ge=0)
     scheduler: str | None = None
+    cluster: str | None = None
     seed: int = Field(default=0, ge=0)
     out: Path
     resume: bool = False
     repulsion: str = "screened-power"
+    space: str = DEFAULT_SPACE
     power: bool = True
     shift: bool = True
+    start_from: tuple[str, ...] = Field(default=(PUBLISHED_START,), min_length=1)
     partners: str | None = None
     exclude_partners: tuple[str, ...] = ()
     crystals: tuple[str, ...] = ()
@@ -133,6 +144,17 @@ class FitRequest(BaseModel):
             raise ValueError(
                 f"partners to exclude ({', '.join(self.exclude_partners)}) need a fit on binaries: name the set that "
                 "the partners come from"
+            )
+        if self.scheduler is not None and self.cluster is not None:
+            raise ValueError(
+                f"scheduler {self.scheduler} and cluster {self.cluster} contradict each other: a cluster's workers get "
+                "a scheduler of their own; give one of them"
+            )
+        if self.space != DEFAULT_SPACE and not (self.power and self.shift):
+            name = "shift" if self.power else "power"
+            raise ValueError(
+                f"a fixed {name} belongs to the default space; in space {self.space!r} write it as fixed, e.g. "
+                f"{name} = {DEFAULTS[name]}"
             )
         return self
 
@@ -170,22 +192,48 @@ class FitOutcome:
 
 @dataclass(frozen=True)
 class FitPlan:
-    """What a request comes to: the data, what evaluations share, and partners in the data without parameters."""
+    """What a request comes to.
+
+    The data; what evaluations share; the space that is searched, and the points of it to begin with; partners in the
+    data without parameters.
+    """
 
     data: Dataset
     context: FitContext
+    space: ElementSpace
+    starts: tuple[PlannedStart, ...] = ()
     without_parameters: tuple[str, ...] = ()
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What was moved into the space's ranges, a line for each start that had to be."""
+        return tuple(f"{start.origin}: {', '.join(start.moved)}" for start in self.starts if start.moved)
 
 
 def plan_fit(request: FitRequest) -> FitPlan:
-    """Settle what a request asks for; nothing is computed and no file is written.
+    """Settle what a request asks for; nothing is evaluated and no file is written.
 
     Raises
     ------
     InputError
         Unknown references, parameters or crystals; an element, a partner or a target that the data lack; forms of
-        repulsion that do not combine.
+        repulsion that do not combine; a search space or a start that is malformed or does not fit the element.
     """
+    data, context, missing = _plan_evaluations(request)
+    definition = load_space(request.space)
+    if not request.power:
+        definition = definition.fix("power", DEFAULTS["power"])
+    if not request.shift:
+        definition = definition.fix("shift", DEFAULTS["shift"])
+    atom = element(request.symbol)
+    form = get_form(context.form).parameters(atom.number, atom.covalent_radius)
+    space = build_space(request.symbol, definition, form)
+    starts = plan_starts(request.start_from, space)
+    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
+
+
+def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[str, ...]]:
+    """The data, what evaluations share, and partners without parameters."""
     data = load_dataset(request.references)
     functional = _functional(data)
     targets = Targets.parse(request.targets)
@@ -202,7 +250,7 @@ def plan_fit(request: FitRequest) -> FitPlan:
             targets=targets,
             bands=_bands(data, chosen, targets),
         )
-        return FitPlan(data, context)
+        return data, context, ()
     partners = load_partners(request.partners)
     if partners.functional != functional:
         raise ParameterError(
@@ -233,7 +281,7 @@ def plan_fit(request: FitRequest) -> FitPlan:
             f"{form}: leave it out",
             form=request.repulsion,
         )
-    return FitPlan(data, replace(context, form=form), missing)
+    return data, replace(context, form=form), missing
 
 
 def choose_crystals(
@@ -344,12 +392,11 @@ def run_fit(
     data, context = plan.data, plan.context
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
-    space = _space(request)
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(TrialStore.open(request.out / STORE_NAME))
         if executor is None:
-            executor = make_executor(request.workers, scheduler=request.scheduler)
+            executor = make_executor(request.workers, scheduler=request.scheduler, cluster=request.cluster)
         outcome = search_fit(
             plan, request, on_progress, store=store, run_id=run_id, executor=executor, stop=stop, held=held
         )
@@ -363,8 +410,8 @@ def run_fit(
     candidates = [_candidate(context, data, engine, trial) for trial in leaders]
     chosen = min(candidates, key=lambda candidate: (candidate.objective, candidate.trial.index))
     record = chosen.record
-    border = at_border(space, chosen.trial.parameters) + at_border(
-        repulsion_search(context).space, {} if record.repulsion is None else record.repulsion.values
+    border = at_border(plan.space.space, chosen.trial.parameters) + at_border(
+        repulsion_search(context).space, _fitted_inside(context, chosen.trial, record.repulsion)
     )
     provenance: dict[str, Any] = {
         "trial": chosen.trial.index,
@@ -424,9 +471,12 @@ def search_fit(
 
     `run_fit` on the same store then finds all trials there, and goes on with the report card.
     """
-    data, context, space = plan.data, plan.context, _space(request)
+    data, context = plan.data, plan.context
+    settings = {**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum}
+    if request.start_from != (PUBLISHED_START,):
+        settings["start_from"] = [{"origin": one.origin, "values": dict(one.values)} for one in plan.starts]
     return run_campaign(
-        space,
+        plan.space.space,
         evaluate,
         context,
         store=store,
@@ -434,8 +484,8 @@ def search_fit(
         proposer=request.sampler,
         seed=request.seed,
         evaluations=request.evaluations,
-        starting_points=starting_points(request.symbol, space),
-        settings={**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum},
+        starting_points=[start.values for start in plan.starts],
+        settings=settings,
         executor=executor,
         in_flight=request.in_flight,
         batch=request.batch,
@@ -446,11 +496,6 @@ def search_fit(
         stop=stop,
         held=held,
     )
-
-
-def _space(request: FitRequest) -> SearchSpace:
-    """The space that a request searches."""
-    return element_space(request.symbol, power=request.power, shift=request.shift)
 
 
 @dataclass(frozen=True)
@@ -506,13 +551,21 @@ def _candidate(context: FitContext, data: Dataset, engine: Engine, trial: Trial)
     )
 
 
-def at_border(space: SearchSpace, values: Mapping[str, float]) -> list[str]:
+def at_border(space: SearchSpace, values: Mapping[str, Any]) -> list[str]:
     """Name the parameters that ended within 1 % of an end of their range, where a wider one might do better."""
     return [
         f"{p.name} = {values[p.name]:.4g} {p.unit}".rstrip()
         for p in space.parameters
-        if p.name in values and not 0.01 <= p.to_unit(values[p.name]) <= 0.99
+        if p.name in values and p.at_border(values[p.name])
     ]
+
+
+def _fitted_inside(context: FitContext, trial: Trial, repulsion: RepulsionParameters | None) -> dict[str, float]:
+    """Parameters of a trial's repulsion that the inner search found."""
+    if repulsion is None:
+        return {}
+    given = given_repulsion(context, trial.parameters)
+    return {name: value for name, value in repulsion.values.items() if name not in given}
 
 
 def published_card(symbol: str, data: Dataset, engine: Engine) -> ReportCard | None:

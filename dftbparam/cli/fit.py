@@ -33,6 +33,8 @@ from dftbparam.cli.output import (
 )
 from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
+from dftbparam.propose import proposer_names
+from dftbparam.space.definition import DEFAULT_SPACE, space_names
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
@@ -63,7 +65,10 @@ def fit(
     sampler: Annotated[
         str | None,
         typer.Option(
-            "--sampler", metavar="NAME", help="Who proposes points: skopt, sobol or random.", show_default="skopt"
+            "--sampler",
+            metavar="NAME",
+            help=f"Who proposes points: {', '.join(proposer_names())}.",
+            show_default=proposer_names()[0],
         ),
     ] = None,
     evaluations: Annotated[
@@ -82,6 +87,53 @@ def fit(
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is already running.")
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="PROFILE",
+            help="A batch system's profile, by name or file: workers are its jobs.",
+            show_default=False,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            "--patience",
+            metavar="N",
+            min=1,
+            help="End early after N points in a row without a better one.",
+            show_default=False,
+        ),
+    ] = None,
+    min_improvement: Annotated[
+        float | None,
+        typer.Option(
+            "--min-improvement",
+            metavar="X",
+            help="End early once the sampler expects to improve the objective by less than X.",
+            show_default=False,
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(
+            "--space",
+            metavar="NAME|FILE",
+            help=f"What is searched: {', '.join(space_names())}, or a TOML file.",
+            show_default=DEFAULT_SPACE,
+        ),
+    ] = None,
+    start_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--start-from",
+            metavar="WHAT",
+            help="Parameters to begin with; may be repeated: published, none, group, period, group:SET, period:SET, a "
+            "parameters.json, a folder of an earlier run, or its trials.sqlite.",
+            show_default="published",
+        ),
     ] = None,
     repulsion: Annotated[
         str | None,
@@ -166,10 +218,12 @@ def fit(
     from dftbparam.publish import prepare_folder
 
     check_symbol(symbol)
-    if workers is not None and scheduler is not None:
+    places = {"--workers": workers, "--scheduler": scheduler, "--cluster": cluster}
+    chosen = [f"{option} {value}" for option, value in places.items() if value is not None]
+    if len(chosen) > 1:
         raise ParameterError(
-            f"--workers {workers} and --scheduler {scheduler} contradict each other: workers are started here, a "
-            "scheduler has its own; give one of them"
+            f"{' and '.join(chosen)} contradict each other: workers are started here, a scheduler and a cluster have "
+            "their own; give one of them"
         )
     if leave_one_out_evaluations is not None and not leave_one_out:
         raise ParameterError("--leave-one-out-evaluations needs --leave-one-out")
@@ -190,6 +244,11 @@ def fit(
         evaluations=evaluations,
         workers=workers,
         scheduler=scheduler,
+        cluster=cluster,
+        patience=patience,
+        min_improvement=min_improvement,
+        space=space,
+        start_from=None if not start_from else tuple(start_from),
         repulsion=repulsion,
         power=not fixed_power,
         shift=not no_shift,
@@ -208,6 +267,8 @@ def fit(
     prepare_json(json)
     if plan.without_parameters:
         note(f"fit {symbol}: not in the partners' set, and left out: {', '.join(plan.without_parameters)}")
+    for line in plan.moved:
+        note(f"fit {symbol}: moved into the ranges, start of {line}")
     with Reporter(f"fit {symbol}") as reporter:
         try:
             outcome = run_fit(request, reporter)
@@ -318,10 +379,11 @@ def _asked(request: FitRequest) -> dict[str, Any]:
     """The request as it is published: without where it ran and where it was written."""
     from dftbparam.publish import public_path
 
-    asked = request.model_dump(mode="json", exclude={"resume", "scheduler", "dftbplus"})
-    for name in ("references", "partners", "out"):
+    asked = request.model_dump(mode="json", exclude={"resume", "scheduler", "cluster", "dftbplus"})
+    for name in ("references", "partners", "out", "space"):
         if asked[name] is not None:
             asked[name] = public_path(asked[name])
+    asked["start_from"] = [public_path(one) for one in asked["start_from"]]
     return asked
 
 

@@ -138,10 +138,13 @@ def now() -> str:
 
 
 def public_path(text: str) -> str:
-    """Reduce an absolute path to its last part; anything else stays as it is.
+    """Reduce an absolute path to its last part, also after a word and a colon; anything else stays as it is.
 
     What is published must not tell where on somebody's machine it was made.
     """
+    word, colon, rest = text.partition(":")
+    if colon and word.isalpha() and Path(rest).is_absolute():
+        return f"{word}:{public_path(rest)}"
     path = Path(text)
     return (path.name or "/") if path.is_absolute() else text
 

@@ -201,7 +201,7 @@ def test_the_manifest_says_where_the_numbers_come_from(fitted):
     assert manifest.settings["request"]["sampler"] == "sobol"
     assert manifest.settings["request"]["repulsion"] == "screened-power"
     run = manifest.settings["run"]
-    assert (run["campaign"]["seed"], run["campaign"]["in_flight"]) == (5, 2)
+    assert (run["campaign"]["seed"], run["campaign"]["in_flight"]) == (5, 1)
     assert run["evaluation"]["dataset_checksum"] == load_dataset().checksum
     assert "radius_3s" in run["space"]
     assert manifest.trials == {"done": 3, "failed": 0}
