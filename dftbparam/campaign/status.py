@@ -5,6 +5,7 @@ It costs one row a run, and of runs that go on the times of their last trials: w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -78,7 +79,7 @@ def run_statuses(store: TrialStore, campaign: str | None = None, now: datetime |
     return [_status(store, one, moment) for one in found if one.run_id not in campaigns]
 
 
-def totals(statuses: list[RunStatus]) -> dict[str, Any]:
+def totals(statuses: Sequence[RunStatus]) -> dict[str, Any]:
     """Numbers of all runs together: elements by state, trials, rate and seconds left (of the slowest that goes on)."""
     states = [one.state for one in statuses]
     rates = [one.per_minute for one in statuses if one.per_minute is not None]

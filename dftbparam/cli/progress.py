@@ -43,6 +43,8 @@ def line(progress: CampaignProgress, *, elapsed: bool = True) -> str:
         parts.append(f"{progress.failed} failed")
     if elapsed:
         parts.append(f"{clock(progress.elapsed)} elapsed")
+    if progress.proposal_seconds is not None:
+        parts.append(f"{progress.proposal_seconds:.2g} s a proposal")
     if progress.done < progress.total:
         parts.append(f"{clock(progress.remaining)} left")
     return ", ".join(parts)
