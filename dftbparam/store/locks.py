@@ -260,12 +260,12 @@ class AdvisoryLocks:
         with self._mutex:
             self._runs.discard(run_id)
             self._lost.discard(run_id)
-            if not self._runs:
-                self._disconnect()
-            elif self._session is not None:
-                # A session that is gone has given the lock back.
+            if self._session is not None:
+                # A session that is gone has given the lock back. One that ends does so too, but only in a moment.
                 with contextlib.suppress(sa.exc.DBAPIError):
                     self._session.execute(sa.text("SELECT pg_advisory_unlock(:key)"), {"key": _key(run_id)})
+            if not self._runs:
+                self._disconnect()
 
     def _connect(self) -> sa.Connection:
         """Return a session that lives and holds all that can be held."""

@@ -3,16 +3,19 @@
 import json
 import math
 import os
+import re
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+import sqlalchemy as sa
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dftbparam.errors import ParameterError, StoreError
@@ -39,10 +42,13 @@ def make_trial(index: int = 0, run_id: str = "Si", **changes: object) -> Trial:
     return Trial(**(record | changes))  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=["path", "address", "memory"])
+@pytest.fixture(params=["path", "address", "memory", pytest.param("server", marks=pytest.mark.postgresql)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TrialStore]:
-    path = tmp_path / "trials.sqlite"
-    location = {"path": path, "address": f"sqlite:///{path}", "memory": "sqlite://"}[request.param]
+    if request.param == "server":
+        location = request.getfixturevalue("postgresql_server").new_schema()
+    else:
+        path = tmp_path / "trials.sqlite"
+        location = {"path": path, "address": f"sqlite:///{path}", "memory": "sqlite://"}[request.param]
     opened = TrialStore.open(location)
     opened.create_run(Run("Si", {"seed": 1}, {"evaluations": 5}, {"numpy": "2"}))
     yield opened
@@ -104,6 +110,182 @@ def test_rows_are_flat(store: TrialStore) -> None:
     assert row["metric.dV"] == 1.0
     assert row["error"] is None
     assert "metric.list" not in row
+
+
+def test_trials_are_read_in_pages(store: TrialStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dftbparam.store.trial_store.PAGE", 3)
+    for index in (7, 0, 1, 2, 3, 4):
+        failed = {"status": "failed", "objective": None} if index % 2 else {}
+        store.append(make_trial(index, **failed))
+    assert [t.index for t in store.iter_trials("Si")] == [0, 1, 2, 3, 4, 7]
+    assert [t.index for t in store.iter_trials("Si", status="failed")] == [1, 3, 7]
+    assert [t.index for t in store.iter_trials("Si", status="finished")] == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("status", "objective"),
+    [("finished", None), ("finished", math.nan), ("finished", math.inf), ("failed", 1.0), ("running", 1.0)],
+)
+def test_contradictory_trials_are_refused(store: TrialStore, status: str, objective: float | None) -> None:
+    with pytest.raises(ParameterError, match="finite objective"):
+        store.append(make_trial(0, status=status, objective=objective))
+    assert store.trials("Si") == []
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "a\0b", "a\udc80"])
+def test_bad_names(store: TrialStore, name: str) -> None:
+    for call in (
+        lambda: store.create_run(Run(name, {})),
+        lambda: store.set_state(name, "waiting"),
+        lambda: store.exclusive(name).__enter__(),
+    ):
+        with pytest.raises(ParameterError, match="no name for a run"):
+            call()
+
+
+# --- overview -------------------------------------------------------------------------------------------------------
+
+
+def test_totals_follow_the_trials(store: TrialStore) -> None:
+    (empty,) = store.overview()
+    assert (empty.finished, empty.failed, empty.best_objective, empty.best_index) == (0, 0, None, None)
+    assert (empty.seconds, empty.evaluations, empty.state) == (0.0, 5, "")
+    objectives = [2.0, None, 0.5, 0.5, 3.0, None]
+    order = [3, 0, 5, 2, 4, 1]
+    for index in order:
+        value = objectives[index]
+        store.append(make_trial(index, status="failed" if value is None else "finished", objective=value, seconds=0.5))
+    (run,) = store.overview()
+    assert (run.finished, run.failed, run.seconds) == (4, 2, 3.0)
+    # The earliest among equals, whichever was stored first.
+    assert (run.best_objective, run.best_index) == (0.5, 2)
+    with pytest.raises(StoreError):
+        store.append(make_trial(3, objective=-1.0))
+    assert store.overview() == [run]
+
+
+@settings(deadline=None)
+@given(values=st.lists(st.none() | st.floats(-1e300, 1e300), max_size=12), chance=st.randoms(use_true_random=False))
+def test_totals_are_what_the_trials_say(values: list[float | None], chance: Random) -> None:
+    with TrialStore.open("sqlite://") as store:
+        store.create_run(Run("Si", {}))
+        order = list(range(len(values)))
+        chance.shuffle(order)
+        for index in order:
+            status = "failed" if values[index] is None else "finished"
+            store.append(make_trial(index, status=status, objective=values[index]))
+        (run,) = store.overview()
+        trials = store.trials("Si")
+    finished = [t for t in trials if t.objective is not None]
+    best = min(finished, key=lambda t: (t.objective, t.index), default=None)
+    assert (run.finished, run.failed) == (len(finished), len(trials) - len(finished))
+    assert (run.best_objective, run.best_index) == ((None, None) if best is None else (best.objective, best.index))
+    assert run.seconds == pytest.approx(sum(t.seconds for t in trials))
+
+
+def test_states(store: TrialStore) -> None:
+    store.set_state("campaign/Ti", "waiting", driver="host:1")
+    store.set_state("Si", "running")
+    store.set_state("Si", "failed", "no dftb+\0 \udcff", "host:2")
+    silicon, titanium = store.overview()
+    assert (silicon.run_id, silicon.state, silicon.message, silicon.driver) == ("Si", "failed", "no dftb+ ?", "host:2")
+    assert (titanium.run_id, titanium.state, titanium.driver) == ("campaign/Ti", "waiting", "host:1")
+    assert (titanium.evaluations, titanium.finished, titanium.best_index) == (None, 0, None)
+    assert silicon.updated.endswith("+00:00")
+    assert not store.has_run("campaign/Ti")
+    with pytest.raises(ParameterError, match=r"'done'.*right are: waiting, running, finished, failed, interrupted"):
+        store.set_state("Si", "done")
+
+
+def test_overview_of_a_prefix(store: TrialStore) -> None:
+    for name in ("Co", "CO", "C%", "a/C", "a/Co"):
+        store.set_state(name, "waiting")
+    assert [run.run_id for run in store.overview("Co")] == ["Co"]
+    assert [run.run_id for run in store.overview("C%")] == ["C%"]
+    assert [run.run_id for run in store.overview("a/")] == ["a/C", "a/Co"]
+    assert [run.run_id for run in store.overview()] == ["C%", "CO", "Co", "Si", "a/C", "a/Co"]
+
+
+def test_overview_reads_no_trials(store: TrialStore) -> None:
+    """Whatever lies in the table of trials, an overview does not look at it."""
+    store.append(make_trial(0))
+    seen: list[str] = []
+    engine = store._database._engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2]))
+    store.overview()
+    assert seen
+    assert not [statement for statement in seen if re.search(r"\btrials\b", statement)]
+
+
+# --- one driver a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_held_once(store: TrialStore) -> None:
+    assert [run.held for run in store.overview()] == [False]
+    with store.exclusive("Si"):
+        assert [run.held for run in store.overview()] == [True]
+        store.append(make_trial(0))
+        with pytest.raises(StoreError, match="run 'Si'") as caught, store.exclusive("Si"):
+            pass
+        assert caught.value.held is True
+        with store.exclusive("Ti"):
+            pass
+    assert [run.held for run in store.overview()] == [False]
+    with store.exclusive("Si"):
+        store.append(make_trial(1))
+    assert [t.index for t in store.trials("Si")] == [0, 1]
+
+
+def test_one_object_serves_threads(store: TrialStore) -> None:
+    """A thread a run, each with its lock; others look on. Nothing is lost, doubled, or in the wrong run."""
+    names = [f"run{k}" for k in range(6)]
+    errors: list[BaseException] = []
+    over = threading.Event()
+
+    def drive(name: str) -> None:
+        try:
+            with store.exclusive(name):
+                store.set_state(name, "running")
+                store.create_run(Run(name, {"name": name}, {"evaluations": 15}))
+                for index in range(15):
+                    store.append(make_trial(index, run_id=name, objective=float(index), worker=name))
+                store.set_state(name, "finished")
+        except BaseException as error:
+            errors.append(error)
+
+    def look() -> None:
+        try:
+            while not over.wait(0.01):
+                for run in store.overview("run"):
+                    assert len(store.trials(run.run_id)) >= run.finished
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=drive, args=(name,)) for name in names]
+    watcher = threading.Thread(target=look)
+    for thread in (watcher, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    over.set()
+    watcher.join()
+    assert not errors
+    for name, run in zip(names, store.overview("run"), strict=True):
+        assert (run.run_id, run.state, run.finished, run.best_index, run.held) == (name, "finished", 15, 0, False)
+        assert [(t.index, t.worker) for t in store.trials(name)] == [(k, name) for k in range(15)]
+
+
+def test_a_driver_that_was_replaced_cannot_go_on(store: TrialStore) -> None:
+    """On file systems without locks, and when a lock was lost unnoticed, the token in the database decides."""
+    with store.exclusive("Si"):
+        store.append(make_trial(0))
+        with store._database._writer.begin() as connection:
+            connection.execute(sa.text("UPDATE run_holders SET token = 'the next one'"))
+        with pytest.raises(StoreError, match="took it over") as caught:
+            store.append(make_trial(1))
+        assert caught.value.held is True
+    assert [t.index for t in store.trials("Si")] == [0]
+    assert store.overview()[0].finished == 1
 
 
 def test_numpy_and_not_finite_values(store: TrialStore) -> None:
@@ -264,16 +446,78 @@ def test_bad_addresses(address: str) -> None:
         TrialStore.open(address)
 
 
-def test_exclusive(tmp_path: Path) -> None:
-    with TrialStore.open(tmp_path / "t.sqlite") as one, TrialStore.open(tmp_path / "t.sqlite") as two:
-        with one.exclusive("Si"):
-            with (
-                pytest.raises(StoreError, match="another process or thread is working on run 'Si'"),
-                two.exclusive("Si"),
-            ):
-                pass
-        with two.exclusive("Si"):
-            pass
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nosuchdb://me:hushhush@host/name",
+        "mysql://me:hushhush@host/name",
+        "postgresql://me:hush@hushhush@host:port/name",
+        "postgresql+asyncpg://host/name?password=hushhush",
+    ],
+)
+def test_passwords_are_never_shown(address: str) -> None:
+    with pytest.raises(ParameterError, match="is not a database address") as caught:
+        TrialStore.open(address)
+    assert "hush" not in caught.value.message + str(caught.value.data)
+
+
+# --- full disks -----------------------------------------------------------------------------------------------------
+
+
+def check_full_disk(store: TrialStore, make_space: Callable[[], None]) -> None:
+    """Append until the disk is full: what was refused is not there at all, and goes in once there is space."""
+    kept = 0
+
+    def fill() -> None:
+        nonlocal kept
+        while True:
+            store.append(make_trial(kept, details={"text": "x" * 5000}))
+            kept += 1
+
+    with pytest.raises(StoreError, match="the disk is full") as caught:
+        fill()
+    assert caught.value.exit_code == 3
+    assert kept > 0
+    assert [t.index for t in store.trials("Si")] == list(range(kept))
+    assert store.overview()[0].finished == kept
+    make_space()
+    for index in (kept, kept + 1):
+        store.append(make_trial(index, details={"text": "x" * 5000}))
+    assert [t.index for t in store.trials("Si")] == list(range(kept + 2))
+    assert store.overview()[0].finished == kept + 2
+
+
+def test_no_more_pages(tmp_path: Path) -> None:
+    """SQLite's own limit on the size of a file fails like a full disk, at every place a page is wanted."""
+    limit = 60
+    with TrialStore.open(tmp_path / "t.sqlite") as store:
+        store.create_run(Run("Si", {}))
+
+        @sa.event.listens_for(store._database._engine, "connect")
+        def restrict(connection: sqlite3.Connection, _record: object) -> None:
+            connection.execute(f"PRAGMA max_page_count = {limit}")
+
+        def make_space() -> None:
+            nonlocal limit
+            limit = 1_000_000
+
+        check_full_disk(store, make_space)
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """A file system of 400 kB; the journal, too, finds no space."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], capture_output=True, check=False)
+    if mount.returncode != 0:
+        pytest.skip(f"a small file system cannot be mounted here ({mount.stderr.decode().strip()})")
+    try:
+        (disk / "ballast").write_bytes(bytes(100_000))
+        with TrialStore.open(disk / "t.sqlite") as store:
+            store.create_run(Run("Si", {}))
+            check_full_disk(store, (disk / "ballast").unlink)
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
