@@ -5,13 +5,14 @@ The model is that of `dftbparam.propose.torch_model`, on objectives transformed 
 - One point with nothing pending: log expected improvement (Ament et al., NeurIPS 2023, arXiv:2310.20708), maximised by
   gradient from several starts.
 - Otherwise qLogNEI, the noisy form by Monte Carlo over the values at known points (Letham et al., Bayesian Anal. 14,
-  495 (2019); Balandat et al., NeurIPS 2020, arXiv:1910.06403). Pending points, and those of the block chosen so far, are
-  part of its baseline: in every sample a point must improve on the best of these, too. That is the expectation that
-  BoTorch's ``X_pending`` stands for, at a cost that does not grow with the square of their number.
+  495 (2019); Balandat et al., NeurIPS 2020, arXiv:1910.06403). Pending points, and those of the block chosen so far,
+  are part of its baseline: in every sample a point must improve on the best of these, too. That is the expectation
+  that BoTorch's ``X_pending`` stands for, at a cost that does not grow with the square of their number.
 - Failures: the logarithm of the probability of success (`dftbparam.propose.success`) is added, gradient included.
 
-The first `REFINED` points of a block are found by gradient; the others are the best of a Sobol cloud and of clouds
-around the best trials.
+The first `REFINED` points of a block are found by gradient. The others are chosen from a Sobol cloud and clouds around
+the best trials by the same criterion, with samples that are drawn once, jointly at all of these points: then a point
+more costs no model at all.
 """
 
 from __future__ import annotations
@@ -38,6 +39,16 @@ from dftbparam.propose.torch_model import Model, failures, log_success, require,
 
 SAMPLES: Final = 128
 """Monte Carlo samples of qLogNEI (a Sobol sequence)."""
+
+CLOUD_SAMPLES: Final = 256
+"""Samples at the cloud; cheaper than the others by far."""
+
+BASELINE: Final = 100
+"""Known points of the largest means that samples at the cloud are compared with; others are the best in none."""
+
+SOFTNESS: Final = 0.01
+"""Width, in standard deviations of the objectives, over which a sample's improvement sets in: where no sample improves,
+the nearest to it counts most."""
 
 RESTARTS: Final = 4
 """Starts of the search by gradient, the best of `RAW_SAMPLES` points and of their neighbourhood."""
@@ -97,18 +108,16 @@ def _block(
     log_p = log_success(success)
     d, rng = X.shape[1], generator(seed, index, stream=5)
     leaders = X[feasible][np.argsort(y[feasible], kind="stable")[:4]]
-    clouds = [sobol_points(0, CANDIDATES, d, int(rng.integers(2**31 - 1)))]
-    clouds += [np.clip(x + w * rng.standard_normal((32, d)), 0, 1) for x in leaders for w in (0.15, 0.03)]
-    cloud = np.vstack(clouds)
     points = np.empty((0, d))
-    for j in range(count):
-        score = _acquisition(model, np.vstack([pending, points]))
-        if j < REFINED:
-            x = _climb(score, log_p, d)
-        else:
-            free = cloud[distances(cloud, points) >= SEPARATION]
-            x = free[int(np.argmax(_values(score, log_p, free)))] if len(free) else cloud[0]
-        points = np.vstack([points, x])
+    for _ in range(min(count, REFINED)):
+        points = np.vstack([points, _climb(_acquisition(model, np.vstack([pending, points])), log_p, d)])
+    if count > REFINED:
+        clouds = [sobol_points(0, CANDIDATES, d, int(rng.integers(2**31 - 1)))]
+        clouds += [np.clip(x + w * rng.standard_normal((32, d)), 0, 1) for x in leaders for w in (0.15, 0.03)]
+        cloud = np.vstack(clouds)
+        cloud = cloud[distances(cloud, np.vstack([X, pending, points])) >= SEPARATION]
+        more = _from_cloud(model, np.vstack([pending, points]), cloud, success(cloud), count - REFINED)
+        points = np.vstack([points, more])
     here = float(success(points[:1])[0])
     return points, model.improvement(points[0], transform) * here
 
@@ -154,11 +163,28 @@ def _climb(score: Any, log_p: Callable[[Any], Any], d: int) -> Array:
     return x
 
 
-def _values(score: Any, log_p: Callable[[Any], Any], points: Array) -> Array:
-    """Acquisition values at points (p, d); (p,)."""
+def _from_cloud(model: Model, taken: Array, cloud: Array, success: Array, count: int) -> Array:
+    """Choose ``count`` points (count, d) of ``cloud`` (p, d), each for its noisy expected improvement over the others.
+
+    ``taken`` (m, d) are points without a result; ``success`` (p,) the probability of success.
+    """
     import torch
 
-    X = tensor(points)
+    if len(cloud) < count:
+        raise np.linalg.LinAlgError("too few new points near the best trials")
     with torch.no_grad():
-        values: Array = (score(X[:, None, :]) + log_p(X)).numpy()
-    return np.nan_to_num(values, nan=-np.inf)
+        best_known = model.points[torch.argsort(-model.gp.posterior(model.points).mean[:, 0])[:BASELINE]]
+        everything = torch.cat([best_known, tensor(taken), tensor(cloud)])
+        samples = model.gp.posterior(everything).rsample(torch.Size([CLOUD_SAMPLES])).squeeze(-1).numpy()
+    first = len(everything) - len(cloud)
+    best, values = samples[:, :first].max(axis=1), samples[:, first:]
+    chosen: list[int] = []
+    for _ in range(count):
+        gain = (values - best[:, None]) / SOFTNESS
+        soft = np.where(gain > -30.0, np.log(np.logaddexp(0.0, np.maximum(gain, -30.0))), gain)
+        score = np.logaddexp.reduce(soft, axis=0) + np.log(success)
+        score[chosen] = -np.inf
+        chosen.append(int(np.argmax(score)))
+        best = np.maximum(best, values[:, chosen[-1]])
+    found: Array = cloud[chosen]
+    return found

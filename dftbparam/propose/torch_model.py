@@ -37,14 +37,19 @@ def require(name: str) -> None:
 
 @contextmanager
 def torch_numbers(seed: int) -> Iterator[None]:
-    """One thread, and torch's random numbers from ``seed``; both are given back as they were."""
+    """One thread, torch's random numbers from ``seed``, exact linear algebra; all are given back as they were."""
     with single_thread():
         import torch
+        from gpytorch.settings import fast_computations, max_cholesky_size
 
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with torch.random.fork_rng(devices=[]):
+            with (
+                torch.random.fork_rng(devices=[]),
+                fast_computations(covar_root_decomposition=False, log_prob=False, solves=False),
+                max_cholesky_size(10_000),
+            ):
                 torch.manual_seed(seed)
                 yield
         finally:
