@@ -388,6 +388,8 @@ class SearchSpace:
                     if 0 <= j < len(edge) and near not in seen:
                         seen.add(near)
                         distance = sum((e[a] - e[b]) ** 2 for e, a, b in zip(cells, near, origin, strict=True))
+                        # Rounded, so that equal distances are equal.
+                        distance = round(distance, 9)
                         heapq.heappush(queue, (distance, near))
         return None
 
