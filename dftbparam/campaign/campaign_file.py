@@ -234,7 +234,7 @@ class _Reader:
         else:
             own = dict(head.elements)
         for symbol, given in own.items():
-            self._symbol(symbol, "elements", *([symbol] if given else []))
+            self._symbol(symbol, "elements", symbol)
             self._known(given, known, "settings", "elements", symbol)
         group_of: dict[str, str] = {}
         order: list[str] = []
@@ -376,28 +376,25 @@ class _Reader:
         return tuple(one for one in wanted if one in campaign), replaceable
 
     def _order(self, needs: Mapping[str, Sequence[str]]) -> list[str]:
-        """Symbols such that each comes after those it needs."""
+        """Symbols in the order of the file, but each after those it needs."""
         order: list[str] = []
-        trail: list[str] = []
-
-        def visit(symbol: str) -> None:
-            if symbol in order:
-                return
-            if symbol in trail:
-                circle = " needs ".join([*trail[trail.index(symbol) :], symbol])
-                raise self.fail(
-                    f'elements need each other: {circle}; take one of them from a set, e.g. partners = "ptbp"',
-                    *self._where(symbol, "partners"),
-                )
-            trail.append(symbol)
-            for other in needs[symbol]:
-                visit(other)
-            trail.pop()
-            order.append(symbol)
-
-        for symbol in needs:
-            visit(symbol)
+        while len(order) < len(needs):
+            free = [one for one in needs if one not in order and all(other in order for other in needs[one])]
+            if not free:
+                raise self._circle({one: needs[one] for one in needs if one not in order})
+            order.append(free[0])
         return order
+
+    def _circle(self, needs: Mapping[str, Sequence[str]]) -> FileFormatError:
+        """The error of elements of which each needs another one of them."""
+        trail = [next(iter(needs))]
+        while trail[-1] not in trail[:-1]:
+            trail.append(next(one for one in needs[trail[-1]] if one in needs))
+        circle = trail[trail.index(trail[-1]) :]
+        return self.fail(
+            f'elements need each other: {" needs ".join(circle)}; take one of them from a set, e.g. partners = "ptbp"',
+            *self._where(circle[0], "partners"),
+        )
 
     def _beside(self, value: Any) -> Any:
         """Make a path relative to the file's folder one that is found from here."""

@@ -82,7 +82,7 @@ def _compare(store: TrialStore, campaign: CampaignFile, before: dict[str, Any]) 
     """Tell what differs from the last file; `ParameterError` for what must not."""
     notes: list[str] = []
     refused: list[str] = []
-    for symbol in dict.fromkeys([*before, *campaign.elements]):
+    for symbol in dict.fromkeys([*campaign.elements, *before]):
         if symbol not in campaign.elements:
             notes.append(f"{symbol} is no longer in the file; its trials are kept")
         elif symbol not in before:

@@ -1,0 +1,284 @@
+"""Campaign files: what they mean, what is refused and where; records; what a resumed campaign may change."""
+
+from pathlib import Path
+
+import pytest
+
+from dftbparam.campaign.campaign_file import CampaignFile, differences, read_campaign
+from dftbparam.campaign.element_job import PARTNERS_NAME, ElementJob, check_elements
+from dftbparam.campaign.record import begin_campaign
+from dftbparam.campaign.toml_lines import line_of
+from dftbparam.errors import FileFormatError, ParameterError
+from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
+from dftbparam.store import Run, TrialStore
+
+OXIDES = """
+name = "oxides"
+out = "results"
+[defaults]
+references = "gpaw-pbe"
+evaluations = 20
+[elements.O]
+partners = "campaign"
+evaluations = 30
+[groups.metals]
+elements = ["Mg", "Ca"]
+seed = 4
+partners = "ptbp"
+crystals = ["rocksalt"]
+[elements.Mg]
+seed = 5
+share = 2
+"""
+
+
+def read(folder: Path, text: str) -> CampaignFile:
+    path = folder / "oxides.toml"
+    path.write_text(text)
+    return read_campaign(path)
+
+
+def refused(folder: Path, text: str) -> str:
+    with pytest.raises(FileFormatError) as caught:
+        read(folder, text)
+    return str(caught.value).removeprefix(str(folder))
+
+
+def test_settings_of_element_group_and_defaults(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    assert list(campaign.elements) == ["Mg", "Ca", "O"]
+    seeds = {symbol: plan.request.seed for symbol, plan in campaign.elements.items()}
+    assert seeds == {"Mg": 5, "Ca": 4, "O": 0}
+    assert [plan.request.evaluations for plan in campaign.elements.values()] == [20, 20, 30]
+    assert campaign.elements["O"].needs == ("Ca", "Mg")  # in the order of the data
+    assert campaign.elements["Mg"].needs == ()
+    assert campaign.elements["Mg"].request.partners == "ptbp"
+    assert [plan.share for plan in campaign.elements.values()] == [2.0, 1.0, 1.0]
+    assert campaign.elements["Mg"].request.out == tmp_path / "results" / "Mg"
+    assert campaign.store == str(tmp_path / "oxides.sqlite")
+    assert campaign.run_id("O") == "oxides/O"
+    assert all(plan.request.resume for plan in campaign.elements.values())
+
+
+def test_the_shortest_file(tmp_path: Path) -> None:
+    campaign = read(tmp_path, 'elements = ["Si", "Ge"]')
+    assert (campaign.name, list(campaign.elements)) == ("oxides", ["Si", "Ge"])
+    assert campaign.out == tmp_path / "oxides"
+    assert campaign.elements["Si"].request.evaluations == 300
+
+
+def test_paths_are_relative_to_the_file_names_are_not(tmp_path: Path) -> None:
+    campaign = read(
+        tmp_path,
+        'store = "postgresql+psycopg://user:secret@host/base"\n[defaults]\nreferences = "own/data"\n'
+        '[elements.Si]\npartners = "sets/a.json"\n[elements.Ge]\npartners = "ptbp"',
+    )
+    assert campaign.store == "postgresql+psycopg://user:secret@host/base"
+    assert campaign.elements["Si"].request.references == str(tmp_path / "own/data")
+    assert campaign.elements["Si"].request.partners == str(tmp_path / "sets/a.json")
+    assert campaign.elements["Ge"].request.partners == "ptbp"
+    # What is compared and kept is what was written.
+    assert campaign.elements["Si"].settings["references"] == "own/data"
+    assert "secret" not in str(campaign.settings)
+
+
+def test_needs_and_fallback(tmp_path: Path) -> None:
+    some = read(tmp_path, OXIDES.replace("[groups", 'needs = ["Ca"]\n[groups'))
+    assert some.elements["O"].needs == ("Ca",)
+    without = read(
+        tmp_path, OXIDES.replace('partners = "campaign"', 'partners = "campaign"\nexclude_partners = ["Ca"]')
+    )
+    assert without.elements["O"].needs == ("Mg",)
+    text = OXIDES.replace('["Mg", "Ca"]', '["Mg"]').replace('"campaign"', '["campaign", "ptbp"]')
+    other = read(tmp_path, text).elements["O"]
+    assert (other.needs, other.fallback) == (("Mg",), "ptbp")
+    assert other.replaceable == {"Mg", "Ca"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ('elements = ["Si"]]', 1, "not TOML"),
+        ("name = 3", 1, "name: must be a text in quotes"),
+        ('name = "a/b"\nelements = ["Si"]', 1, "name: 'a/b' cannot name a campaign"),
+        ("", None, "no element is named"),
+        ("[defaults]\nseed = 1", None, "no element is named"),
+        ("elements = 3", 1, "elements: must be a list of symbols"),
+        ('elements = ["Si", "Si"]', 1, "elements: Si is named twice"),
+        ('elements = ["Si", "Xx"]', 1, "elements.Xx: unknown element 'Xx'"),
+        ("[elements.Si]\nseed = 1\n[elements.Xx]\nseed = 2", 3, "elements.Xx: "),
+        ('stroe = "a"', 1, "stroe: unknown key 'stroe'; did you mean 'store'?"),
+        ("[defaults]\nevaluation = 3", 2, "defaults.evaluation: unknown key 'evaluation'; did you mean 'evaluations'"),
+        ("[elements.Si]\n\nworkers = 3", 3, "elements.Si.workers: unknown key 'workers'; settings may have"),
+        (
+            "[elements.Si]\nevaluations = 0",
+            2,
+            "elements.Si.evaluations: Input should be greater than or equal to 1 (given: 0)",
+        ),
+        ('[defaults]\nseed = "x"\n[elements.Si]', 2, "defaults.seed: Input should be a valid integer"),
+        ('[defaults]\nsampler = "magic"\n[elements.Si]', 2, "defaults.sampler: no sampler 'magic'"),
+        ('[groups.a]\nelements = ["Si"]\nsampler = "magic"', 3, "groups.a.sampler: no sampler"),
+        ('[elements.Si]\nrepulsion = "magic"', 1, "elements.Si: "),
+        ("[elements.Si]\nshare = -1", 2, "elements.Si.share: must be a number above 0, got -1"),
+        ("[groups.a]\nseed = 1", 1, "groups.a.elements: a group needs its elements"),
+        ('[groups.a]\nelements = ["Si"]\n[groups.b]\nelements = ["Si"]', 4, "groups.b.elements: Si is in 'a' already"),
+        ('[elements.Si]\nneeds = ["Mg"]', 2, "elements.Si.needs: has a meaning with partners"),
+        ('[elements.Si]\npartners = ["ptbp", "campaign"]', 2, "elements.Si.partners: must be"),
+        (
+            OXIDES.replace('["Mg", "Ca"]', '["Mg"]'),
+            8,
+            "elements.O.partners: O needs Ca, which this campaign does not fit: add Ca",
+        ),
+        (OXIDES.replace("[groups", 'needs = ["O"]\n[groups'), 10, "elements.O.needs: O cannot be its own partner"),
+        (
+            OXIDES.replace("[groups", 'needs = ["Si"]\n[groups'),
+            10,
+            "elements.O.needs: 'gpaw-pbe' has no binaries of O with Si; it has them with: Ca",
+        ),
+        (OXIDES.replace("[groups", 'needs = "Mg"\n[groups'), 10, "elements.O.needs: must be symbols"),
+        (
+            OXIDES.replace('partners = "ptbp"', 'partners = "campaign"\nneeds = ["O"]'),
+            8,
+            "elements.O.partners: elements need each other: O needs Ca needs O",
+        ),
+    ],
+)
+def test_what_is_refused_and_where(tmp_path: Path, text: str, line: int | None, message: str) -> None:
+    where = "/oxides.toml: " if line is None else f"/oxides.toml:{line}: "
+    assert refused(tmp_path, text).startswith(where + message)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        read_campaign(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"\xff")
+    with pytest.raises(FileFormatError, match="not UTF-8"):
+        read_campaign(tmp_path / "bytes.toml")
+
+
+def test_lines() -> None:
+    text = 'a = 1\n[b]\nc = 2\n[b."d"]\n  e=3\nf.g = 4\n'
+    assert line_of(text, ("a",)) == 1
+    assert line_of(text, ("b", "c")) == 3
+    assert line_of(text, ("b", "d", "e")) == 5
+    assert line_of(text, ("b", "d", "f", "g")) == 6
+    assert line_of(text, ("b", "d", "missing")) == 4
+    assert line_of(text, ("missing",)) is None
+
+
+def test_elements_that_cannot_be_fitted_are_all_named(tmp_path: Path) -> None:
+    campaign = read(
+        tmp_path,
+        '[defaults]\nreferences = "gpaw-pbe"\n[elements.Si]\ncrystals = ["magic"]\n[elements.Al]\n[elements.Ge]',
+    )
+    problems = check_elements(campaign)
+    assert [line.partition(":")[0] for line in problems] == ["Si", "Ge"]
+    assert "no crystal 'magic'" in problems[0]
+
+
+# --- partners of the campaign ---------------------------------------------------------------------------------------
+
+
+def fitted(symbol: str, form: str = "screened-power", superposition: str = "density") -> ParameterSet:
+    record = load_parameter_set("ptbp").element(symbol)
+    repulsion = RepulsionParameters(form=form, values=record.repulsion.values if record.repulsion else {})
+    return ParameterSet(
+        name=f"fit of {symbol}",
+        superposition=superposition,
+        elements={symbol: record.model_copy(update={"repulsion": repulsion})},
+    )
+
+
+def job(campaign: CampaignFile, symbol: str) -> ElementJob:
+    return ElementJob(campaign, campaign.elements[symbol], lambda *_: None, lambda *_: False)
+
+
+def test_partners_of_the_campaign(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    assert job(campaign, "Mg").request([]) == campaign.elements["Mg"].request
+    with pytest.raises(ParameterError, match="Ca is done, but its parameters are not in"):
+        job(campaign, "O").request(["Mg", "Ca"])
+    for symbol in ("Mg", "Ca"):
+        folder = campaign.out / symbol
+        folder.mkdir(parents=True)
+        fitted(symbol).save(folder / "parameters.json")
+    request = job(campaign, "O").request(["Mg", "Ca"])
+    assert request.partners == str(campaign.out / "O" / PARTNERS_NAME)
+    partners = load_parameter_set(request.partners)
+    assert partners.name == "oxides-partners-of-O"
+    assert partners.elements == {**fitted("Mg").elements, **fitted("Ca").elements}
+    assert partners.source == "Ca: fit of Ca; Mg: fit of Mg"
+    fitted("Ca", superposition="potential").save(campaign.out / "Ca" / "parameters.json")
+    with pytest.raises(ParameterError, match="partners of O do not have one superposition"):
+        job(campaign, "O").request(["Mg", "Ca"])
+
+
+def test_partners_that_failed_come_from_the_fallback(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES.replace('"campaign"', '["campaign", "ptbp"]'))
+    (campaign.out / "Mg").mkdir(parents=True)
+    fitted("Mg").save(campaign.out / "Mg" / "parameters.json")
+    partners = load_parameter_set(str(job(campaign, "O").request(["Mg"]).partners))
+    assert partners.element("Mg") == fitted("Mg").element("Mg")
+    assert partners.element("Ca") == load_parameter_set("ptbp").element("Ca")
+
+
+# --- the record -----------------------------------------------------------------------------------------------------
+
+
+def test_record(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    with TrialStore.open(campaign.store) as store:
+        assert begin_campaign(store, campaign, resume=False) == []
+        stored = store.load_run("oxides")
+        assert stored.budget == {"file": OXIDES, "elements": campaign.settings}
+        assert "dftbparam" in stored.provenance
+        assert str(tmp_path) not in str(stored)
+        with pytest.raises(
+            ParameterError, match=r"holds a campaign 'oxides' already; go on with it \(dftbparam campaign"
+        ):
+            begin_campaign(store, campaign, resume=False)
+        assert begin_campaign(store, campaign, resume=True) == []
+
+
+def test_passwords_are_not_kept(tmp_path: Path) -> None:
+    text = 'store = "postgresql+psycopg://user:secret@host/base"\nelements = ["Si"]'
+    campaign = read(tmp_path, text)
+    with TrialStore.open(tmp_path / "a.sqlite") as store:
+        begin_campaign(store, campaign, resume=True)
+        assert store.load_run("oxides").budget["file"] == text.replace("secret", "***")
+
+
+def test_what_a_resumed_campaign_may_change(tmp_path: Path) -> None:
+    first = read(tmp_path, OXIDES)
+    changed = read(tmp_path, OXIDES.replace("evaluations = 20", "evaluations = 25").replace("seed = 4", "seed = 7"))
+    with TrialStore.open(first.store) as store:
+        begin_campaign(store, first, resume=True)
+        # Nothing has been begun: everything may change.
+        notes = begin_campaign(store, changed, resume=True)
+        assert notes == [
+            "Mg: evaluations: was 20, now 25",
+            "Ca: evaluations: was 20, now 25",
+            "Ca: seed: was 4, now 7",
+        ]
+        store.create_run(Run(run_id="oxides/Ca", settings={}))
+        with pytest.raises(ParameterError) as caught:
+            begin_campaign(store, first, resume=True)
+        assert str(caught.value).splitlines()[1:] == ["  Ca: seed: was 7, now 4"]
+        more = read(tmp_path, OXIDES.replace("seed = 4", "seed = 7") + "[elements.Si]\npatience = 9\n")
+        assert begin_campaign(store, more, resume=True)[-1] == "Si is new"
+        fewer = read(tmp_path, OXIDES.replace("seed = 4", "seed = 7"))
+        assert "Si is no longer in the file; its trials are kept" in begin_campaign(store, fewer, resume=True)
+
+
+def test_a_run_of_that_name_that_is_no_campaign(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    with TrialStore.open(campaign.store) as store:
+        store.create_run(Run(run_id="oxides", settings={}))
+        with pytest.raises(ParameterError, match="holds a run 'oxides' that is no campaign"):
+            begin_campaign(store, campaign, resume=True)
+
+
+def test_settings_that_an_older_version_did_not_have() -> None:
+    assert differences({}, {"targets": "eos", "crystals": []}) == ([], [])
+    assert differences({}, {"targets": "eos,bands"}) == ([], ["targets: was 'eos', now 'eos,bands'"])
+    assert differences({"patience": None}, {"patience": 3}) == (["patience: was None, now 3"], [])
