@@ -285,6 +285,8 @@ class _Reader:
     def _plan(self, symbol: str, given: dict[str, Any], out: Path, campaign: set[str]) -> ElementPlan:
         own = {key: given[key] for key in given if key in OWN}
         asked = {key: self._beside(given[key]) if key in PATHS else given[key] for key in given if key not in OWN}
+        if isinstance(asked.get("start_from"), str):
+            asked["start_from"] = [asked["start_from"]]
         source = asked.pop("partners", None)
         share = own.get("share", 1.0)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 < share < float("inf"):
@@ -402,6 +404,9 @@ class _Reader:
             return [self._beside(one) for one in value]
         if not isinstance(value, str) or not is_path(value):
             return value
+        word, colon, rest = value.partition(":")
+        if colon and word in ("group", "period"):
+            return f"{word}:{self.path.parent / rest}"
         return str(self.path.parent / value)
 
 

@@ -20,8 +20,9 @@ from dftbparam.store import TrialStore
 PARTNERS_NAME: Final = "partners.json"
 """In an element's folder: the parameters of the partners it was fitted with, of this campaign."""
 
-Publish = Callable[[FitRequest, str, str], None]
-"""``publish(request, store, run_id)`` scores and writes the result of a search that is in the store."""
+Publish = Callable[[FitRequest, str, str, dict[str, Any]], None]
+"""``publish(request, store, run_id, timing)`` scores and writes the result of a search that is in the store; ``timing``
+tells of its proposals."""
 
 IsPublished = Callable[[Path, int], bool]
 """``is_published(folder, trials)``: whether a folder is the complete result of so many trials."""
@@ -43,6 +44,7 @@ class ElementJob:
         self.needs, self.replaceable, self.share = plan.needs, plan.replaceable, plan.share
         self._publish, self._is_published = publish, is_published
         self._request = plan.request
+        self._timing: dict[str, Any] = {}
 
     def search(
         self,
@@ -63,7 +65,7 @@ class ElementJob:
                     "batch": request.batch or default_batch(workers),
                 }
             )
-        return search_fit(
+        outcome = search_fit(
             plan_fit(request),
             request,
             on_progress,
@@ -73,6 +75,9 @@ class ElementJob:
             stop=stop,
             held=True,
         )
+        if outcome.proposal_seconds is not None:
+            self._timing = {"number": outcome.proposals, "mean_seconds": round(outcome.proposal_seconds, 4)}
+        return outcome
 
     def request(self, done: Collection[str]) -> FitRequest:
         """Return the request with its partners settled; those of the campaign are written to the element's folder.
@@ -128,7 +133,7 @@ class ElementJob:
 
     def publication(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """See `dftbparam.campaign.driver.Job`."""
-        return self._publish, (self._request, self.campaign.store, self.run_id)
+        return self._publish, (self._request, self.campaign.store, self.run_id, self._timing)
 
 
 def check_elements(campaign: CampaignFile) -> list[str]:

@@ -183,11 +183,23 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """How a fit ended: its trials, the same as flat rows, and the result, None after an interruption."""
+    """How a fit ended: its trials, the same as flat rows, and the result, None after an interruption.
+
+    ``proposals`` and ``proposal_seconds`` are the number and mean time of proposals of this process.
+    """
 
     trials: list[Trial]
     trial_rows: list[dict[str, Any]]
     result: FitResult | None = None
+    proposals: int = 0
+    proposal_seconds: float | None = None
+
+    @property
+    def timing(self) -> dict[str, Any]:
+        """What a manifest says of the proposals; empty where none was made, in a run that was complete already."""
+        if self.proposal_seconds is None:
+            return {}
+        return {"number": self.proposals, "mean_seconds": round(self.proposal_seconds, 4)}
 
 
 @dataclass(frozen=True)
@@ -453,7 +465,7 @@ def run_fit(
         crystals=_scored(context, data),
         published_tables=None if theirs is None else theirs.tables,
     )
-    return FitOutcome(outcome.trials, rows, result)
+    return FitOutcome(outcome.trials, rows, result, outcome.proposals, outcome.proposal_seconds)
 
 
 def search_fit(

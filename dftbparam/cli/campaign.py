@@ -261,7 +261,7 @@ def _row(one: RunStatus, campaign: str | None) -> dict[str, Any]:
     }
 
 
-def publish_element(request: FitRequest, location: str, run_id: str) -> None:
+def publish_element(request: FitRequest, location: str, run_id: str, timing: dict[str, Any]) -> None:
     """Score the result of a search that is in the store, and write its folder; runs in a process of its own.
 
     Raises
@@ -279,7 +279,7 @@ def publish_element(request: FitRequest, location: str, run_id: str) -> None:
     with TrialStore.open(location, create=False) as store:
         outcome = run_fit(request, store=store, run_id=run_id, executor=SerialExecutor(), held=True)
     assert outcome.result is not None, "interrupted without a signal"
-    write_outcome(request.out, request, outcome.result, outcome.trial_rows)
+    write_outcome(request.out, request, outcome.result, outcome.trial_rows, timing=timing)
 
 
 def is_published(folder: Path, trials: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -279,6 +279,8 @@ def fit(
     if outcome is None or result is None:
         _interrupted(reporter.done, folder)
     note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}")
+    if outcome.proposal_seconds is not None:
+        note(f"fit {symbol}: a proposal took {outcome.proposal_seconds:.2g} s in the mean")
     tests = []
     for partner in left_out:
         with Reporter(f"fit {symbol} without {partner}") as reporter:
@@ -290,7 +292,7 @@ def fit(
             _interrupted(reporter.done, folder)
         tests.append(test)
     note(f"fit {symbol}: drawing and writing")
-    write_outcome(folder, request, result, outcome.trial_rows, tests)
+    write_outcome(folder, request, result, outcome.trial_rows, tests, outcome.timing)
     _show(symbol, folder, result, json, tests)
     note(f"wrote {folder}")
 
@@ -337,8 +339,9 @@ def write_outcome(
     result: FitResult,
     rows: list[dict[str, Any]],
     left_out: Sequence[LeftOut] = (),
+    timing: Mapping[str, Any] | None = None,
 ) -> None:
-    """Draw the plots and write the folder."""
+    """Draw the plots and write the folder; ``timing`` (of proposals) goes to the manifest, which has no checksum."""
     from dftbparam.campaign.fit_curves import cards_of
     from dftbparam.publish import public_command, write_run_folder
     from dftbparam.reference import load_dataset
@@ -358,7 +361,11 @@ def write_outcome(
         trials=rows,
         plots=draw(request, result, rows),
         command=public_command(["dftbparam", *sys.argv[1:]]),
-        settings={"request": _asked(request), "run": result.parameters.provenance["settings"]},
+        settings={
+            "request": _asked(request),
+            "run": result.parameters.provenance["settings"],
+            **({"proposals": dict(timing)} if timing else {}),
+        },
         reference=data,
         seed=request.seed,
         engine_versions=result.engine_versions,
