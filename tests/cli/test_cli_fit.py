@@ -14,12 +14,14 @@ from dftbparam.campaign import fit as campaign_fit
 from dftbparam.cli import fit as cli_fit
 from dftbparam.cli import progress as cli_progress
 from dftbparam.errors import CalculationError, EngineError
-from dftbparam.publish import read_manifest, verify_folder
+from dftbparam.propose import proposer_names
+from dftbparam.publish import public_command, read_manifest, verify_folder
 from dftbparam.reference import load_dataset
 from dftbparam.repulsion.forms import FORMS
 from dftbparam.score import ReportCard
 from dftbparam.skf import check_set
 from dftbparam.space import load_parameter_set
+from dftbparam.space.definition import space_names
 
 PLOTS = {f"energy-volume-{name}.png" for name in ("sc", "bcc", "fcc", "diamond")}
 PLOTS |= {"energy-volume.png", "convergence.png", "atom.png"}
@@ -43,8 +45,22 @@ def no_search(monkeypatch):
         (("si",), "did you mean Si"),
         (("Si", "--dftbplus", "some/dftb+"), "the engine is 'embedded'; choose the engine 'dftb+'"),
         (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
+        (("Si", "--workers", "2", "--cluster", "slurm"), "--workers 2 and --cluster slurm contradict each other"),
+        (("Si", "--scheduler", "tcp://a:1", "--cluster", "slurm"), "--scheduler tcp://a:1 and --cluster slurm"),
+        (("Si", "--min-improvement", "0"), "--min-improvement: Input should be greater than 0"),
+        (("Si", "--min-improvement", "nan"), "--min-improvement: Input should be"),
+        (("Si", "--space", "radius"), "'radius' is neither a file nor a shipped search space; shipped: default, ptbp"),
+        (("Si", "--space", "folder"), "'folder' is a folder"),
+        (("Si", "--space", "file"), "file: has no format; this version reads format = 1"),
+        (("Si", "--space", "bad.toml"), "bad.toml:4: shell_radius.range: [3, 2] is upside down or empty"),
+        (("C", "--space", "d-only.toml"), "d-only.toml: nothing is searched for C"),
+        (("Si", "--space", "radii", "--fixed-power"), "a fixed power belongs to the default space"),
+        (("Si", "--start-from", "publishd"), "no file and no folder; did you mean 'published'?"),
+        (("Si", "--start-from", "none", "--start-from", "group"), "'none' stands alone"),
+        (("Si", "--start-from", "folder"), "no parameters.json of a finished run, and no trials.sqlite"),
+        (("Si", "--start-from", "bad.toml"), "bad.toml:1: not JSON"),
         (("Si", "--references", "nothing"), "neither a reference set nor a folder"),
-        (("Si", "--sampler", "guess"), "no sampler 'guess'; there are: skopt, sobol, random"),
+        (("Si", "--sampler", "guess"), f"no sampler 'guess'; there are: {', '.join(proposer_names())}"),
         (("Si", "--repulsion", "guess"), "no repulsion 'guess'; there are: screened-nuclear"),
         (("Si", "--targets", "eos,phonons"), "unknown target 'phonons'; there are: eos, bands, gaps"),
         (("Si", "--targets", "eos,bands"), "'acwf-unaries-pbe' has no bands of the crystals to fit"),
@@ -65,6 +81,8 @@ def no_search(monkeypatch):
 def test_bad_input_is_refused_before_anything_is_computed(refused, no_search, tmp_path, words, message):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
+    (tmp_path / "bad.toml").write_text('format = 1\nname = "bad"\n[shell_radius]\nrange = [3.0, 2.0]\n')
+    (tmp_path / "d-only.toml").write_text('format = 1\nname = "d"\n[shell_radius.d]\nrange = [3.0, 9.0]\n')
     assert message in refused("fit", *words).splitlines()[-1]
 
 
@@ -76,6 +94,8 @@ def test_bad_input_is_refused_before_anything_is_computed(refused, no_search, tm
         ("--seed", "-1"),
         ("--workers", "-1"),
         ("--engine", "vasp"),
+        ("--patience", "0"),
+        ("--min-improvement", "little"),
     ],
 )
 def test_numbers_out_of_range_are_bad_usage(run, no_search, words):
@@ -95,7 +115,17 @@ def test_options_reach_the_request(run, monkeypatch):
     run("fit", "Si")
     run("fit", "Si", "--repulsion", "screened-power", "--fixed-power", "--no-shift")
     run("fit", "Si", "--crystals", "sc, fcc", "--targets", "eos:2")
-    plain, chosen, some = seen
+    run("fit", "Si", "--space", "shells", "--start-from", "group", "--start-from", "published", "--patience", "9")
+    run("fit", "Si", "--cluster", "local", "--min-improvement", "0.01")
+    plain, chosen, some, wide, clustered = seen
+    assert (wide.space, wide.start_from, wide.patience) == ("shells", ("group", "published"), 9)
+    assert (clustered.cluster, clustered.min_improvement) == ("local", 0.01)
+    assert (plain.space, plain.start_from, plain.patience, plain.min_improvement) == (
+        "default",
+        ("published",),
+        None,
+        None,
+    )
     assert (some.crystals, some.targets, some.partners) == (("sc", "fcc"), "eos:2", None)
     assert (plain.crystals, plain.targets, plain.exclude_partners) == ((), "eos", ())
     assert (plain.repulsion, plain.power, plain.shift) == ("screened-power", True, True)
@@ -107,6 +137,29 @@ def test_help_names_every_repulsion(run):
     assert all(name in text for name in FORMS)
 
 
+def test_help_names_every_sampler_and_space(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    text = run("fit", "--help").stdout
+    assert all(name in text for name in (*proposer_names(), *space_names()))
+
+
+def test_starts_that_were_moved_are_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(campaign_fit, "run_fit", lambda *_args: campaign_fit.FitOutcome([], []))
+    result = run("fit", "He", "--space", "ptbp")
+    assert "fit He: moved into the ranges, start of published: radius = 1.12 Bohr to 2.1" in result.stderr
+
+
+def test_what_is_published_names_no_folder_of_spaces_and_starts():
+    request = campaign_fit.FitRequest(
+        symbol="Si", out="run", space="/somewhere/mine.toml", start_from=("group:/somewhere/set.json", "/elsewhere/run")
+    )
+    asked = cli_fit._asked(request)
+    assert (asked["space"], asked["start_from"]) == ("mine.toml", ["group:set.json", "run"])
+    assert "cluster" not in asked
+    words = ["dftbparam", "fit", "Si", "--start-from", "group:/somewhere/set.json", "--start-from=/elsewhere/run"]
+    assert public_command(words) == "dftbparam fit Si --start-from group:set.json --start-from=run"
+
+
 def test_help_shows_the_defaults_of_the_request():
     from typer.main import get_command
 
@@ -114,8 +167,9 @@ def test_help_shows_the_defaults_of_the_request():
 
     options = {option.name: option for option in get_command(app).commands["fit"].params}
     fields = campaign_fit.FitRequest.model_fields
-    for name in ("sampler", "evaluations", "workers", "repulsion", "targets", "seed"):
+    for name in ("sampler", "evaluations", "workers", "repulsion", "targets", "seed", "space"):
         assert options[name].show_default == str(fields[name].default)
+    assert (options["start_from"].show_default,) == fields["start_from"].default
     assert options["out"].show_default == "skf_out/SYMBOL"
 
 
