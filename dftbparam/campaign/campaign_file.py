@@ -25,19 +25,16 @@ or ``.sqlite``; else for a name.
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from dftbparam.campaign.campaign_head import CampaignHead
 from dftbparam.campaign.fit import FitRequest
 from dftbparam.campaign.partners import load_partners
-from dftbparam.campaign.toml_lines import line_of
 from dftbparam.elements import element
 from dftbparam.errors import DftbparamError, ElementError, FileFormatError
 from dftbparam.reference import load_dataset
@@ -56,8 +53,6 @@ OWN: Final = frozenset({"needs", "share"})
 
 BUDGET: Final = frozenset({"evaluations", "patience", "min_improvement"})
 """Settings that decide where a list of trials ends, not what is in it: a campaign may be resumed with others."""
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -120,19 +115,6 @@ class CampaignFile:
         return {symbol: plan.settings for symbol, plan in self.elements.items()}
 
 
-class _Head(BaseModel):
-    """What a file says beside its elements."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str | None = None
-    store: str | None = None
-    out: str | None = None
-    elements: list[str] | dict[str, dict[str, Any]] = Field(default_factory=list)
-    defaults: dict[str, Any] = Field(default_factory=dict)
-    groups: dict[str, dict[str, Any]] = Field(default_factory=dict)
-
-
 def read_campaign(path: Path) -> CampaignFile:
     """Read a campaign file, and check all that can be checked before anything runs.
 
@@ -145,87 +127,36 @@ def read_campaign(path: Path) -> CampaignFile:
     InputError
         Reference data that dependencies are to be taken from are missing.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
-    except OSError as error:
-        raise FileFormatError(f"cannot be read ({error.strerror})", path=str(path)) from None
-    return _Reader(Path(path), text).read()
+    return _Reader(CampaignHead(path)).read()
 
 
 class _Reader:
     """Reads one file; knows its text, to name lines."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path, self.text = path, text
-
-    def fail(self, message: str, *place: str) -> FileFormatError:
-        """Error at a place such as ``elements``, ``Si``, ``evaluations``."""
-        name = ".".join(place)
-        return FileFormatError(
-            f"{name}: {message}" if name else message, path=str(self.path), line=line_of(self.text, place)
-        )
+    def __init__(self, head: CampaignHead) -> None:
+        self.head, self.fail, self.known = head, head.fail, head.known
 
     def read(self) -> CampaignFile:
-        head = self._head()
-        name = self.path.stem if head.name is None else head.name
-        if not NAME.fullmatch(name):
-            raise self.fail(
-                f"{name!r} cannot name a campaign; letters, digits and . _ - are allowed, at most 100 of them", "name"
-            )
-        out = self.path.parent / (name if head.out is None else head.out)
-        settings = self._settings(head)
+        head = self.head
+        settings = self._settings()
         if not settings:
             raise self.fail('no element is named; write e.g. elements = ["Si", "Ge"], or a table [elements.Si]')
-        plans = {symbol: self._plan(symbol, own, out / symbol, set(settings)) for symbol, own in settings.items()}
+        plans = {symbol: self._plan(symbol, own, head.out / symbol, set(settings)) for symbol, own in settings.items()}
         order = self._order({symbol: plan.needs for symbol, plan in plans.items()})
-        store = f"{name}.sqlite" if head.store is None else head.store
         return CampaignFile(
-            name=name,
-            path=self.path,
-            store=store if "://" in store else str(self.path.parent / store),
-            out=out,
+            name=head.name,
+            path=head.path,
+            store=head.store,
+            out=head.out,
             elements={symbol: plans[symbol] for symbol in order},
-            text=self.text,
+            text=head.text,
         )
 
-    def _head(self) -> _Head:
-        try:
-            content = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            found = re.search(r"at line (\d+)", str(error))
-            raise FileFormatError(
-                f"not TOML: {error}", path=str(self.path), line=int(found.group(1)) if found else None
-            ) from None
-        self._known(content, _Head.model_fields, "the file")
-        try:
-            return _Head.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            # Of a union pydantic names the alternatives; the key is enough.
-            key = str(first["loc"][0])
-            right = {
-                "elements": 'a list of symbols, e.g. ["Si", "Ge"], or tables [elements.Si]',
-                "defaults": "a table",
-                "groups": "tables such as [groups.metals]",
-            }.get(key, "a text in quotes")
-            raise self.fail(f"must be {right}", *map(str, first["loc"][:1])) from None
-
-    def _known(self, given: Iterable[str], known: Iterable[str], where: str, *place: str) -> None:
-        """Refuse keys that do not exist, and say which was meant."""
-        names = sorted(known)
-        for key in given:
-            if key in names:
-                continue
-            close = difflib.get_close_matches(key, names, n=1)
-            advice = f"did you mean {close[0]!r}?" if close else f"{where} may have: {', '.join(names)}"
-            raise self.fail(f"unknown key {key!r}; {advice}", *place, key)
-
-    def _settings(self, head: _Head) -> dict[str, dict[str, Any]]:
+    def _settings(self) -> dict[str, dict[str, Any]]:
         """Settings by element: defaults, then the group's, then its own."""
+        head = self.head
         known = {*FitRequest.model_fields} - MACHINE | OWN
-        self._known(head.defaults, known, "settings", "defaults")
+        self.known(head.defaults, known, "settings", "defaults")
         if isinstance(head.elements, list):
             own: dict[str, dict[str, Any]] = {symbol: {} for symbol in head.elements}
             if len(own) != len(head.elements):
@@ -235,11 +166,11 @@ class _Reader:
             own = dict(head.elements)
         for symbol, given in own.items():
             self._symbol(symbol, "elements", symbol)
-            self._known(given, known, "settings", "elements", symbol)
+            self.known(given, known, "settings", "elements", symbol)
         group_of: dict[str, str] = {}
         order: list[str] = []
         for name, given in head.groups.items():
-            self._known(given, {*known, "elements"}, "a group", "groups", name)
+            self.known(given, {*known, "elements"}, "a group", "groups", name)
             members = given.get("elements")
             if not (isinstance(members, list) and members and all(isinstance(one, str) for one in members)):
                 raise self.fail('a group needs its elements, e.g. elements = ["Li", "Na"]', "groups", name, "elements")
@@ -271,14 +202,13 @@ class _Reader:
 
     def _where(self, symbol: str, key: str) -> tuple[str, ...]:
         """Where a setting of an element stands: in its own table, its group's, or the defaults."""
-        content = tomllib.loads(self.text)
-        own = content.get("elements", {})
+        own = self.head.elements
         if isinstance(own, dict) and key in own.get(symbol, {}):
             return ("elements", symbol, key)
-        for name, group in content.get("groups", {}).items():
+        for name, group in self.head.groups.items():
             if symbol in group.get("elements", ()) and key in group:
                 return ("groups", name, key)
-        if key in content.get("defaults", {}):
+        if key in self.head.defaults:
             return ("defaults", key)
         return ("elements", symbol)
 
@@ -406,8 +336,8 @@ class _Reader:
             return value
         word, colon, rest = value.partition(":")
         if colon and word in ("group", "period"):
-            return f"{word}:{self.path.parent / rest}"
-        return str(self.path.parent / value)
+            return f"{word}:{self.head.path.parent / rest}"
+        return str(self.head.path.parent / value)
 
 
 def is_path(text: str) -> bool:

@@ -25,11 +25,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from dftbparam.campaign.child import run_in_child
 from dftbparam.campaign.executor import Executor, Pool
 from dftbparam.campaign.loop import CampaignOutcome, Interrupt, Progress
+from dftbparam.campaign.status import WRITING, State
 from dftbparam.errors import CalculationError, DftbparamError, EngineError, StoreError
 from dftbparam.store import RunOverview, TrialStore
 
@@ -43,8 +44,6 @@ LEAST_SHARE: Final = 4
 """Workers an element counts on at least, if there are so many: when the others are done it has them for itself."""
 
 _LOG = logging.getLogger(__name__)
-
-State = Literal["waiting", "running", "finished", "failed", "interrupted"]
 
 
 class Job(Protocol):
@@ -397,7 +396,7 @@ class _Driver:
             kinds = ", ".join(f"{n} {name}" for name, n in outcome.failures.items())
             raise CalculationError(f"none of {len(outcome.trials)} trials succeeded ({kinds})")
         if not job.is_published(len(outcome.trials)):
-            self._say(job, "running", "writing the result")
+            self._say(job, "running", WRITING)
             if not self._publish(job):
                 return result
         ended = {"patience": "no better trial for long", "improvement": "no improvement expected"}

@@ -17,6 +17,9 @@ RECENT: Final = 50
 
 GONE: Final = "its driver is gone; trials are kept"
 
+WRITING: Final = "writing the result"
+"""Message of a run whose search is over."""
+
 State = Literal["waiting", "running", "finished", "failed", "interrupted"]
 
 
@@ -97,7 +100,8 @@ def _status(store: TrialStore, known: RunOverview, now: datetime) -> RunStatus:
     campaign, _, name = known.run_id.rpartition("/")
     done = known.finished + known.failed
     state, message = _state(known, done)
-    rate = _per_minute(store.latest_times(known.run_id, RECENT), now) if state == "running" and done else None
+    goes_on = state == "running" and message != WRITING
+    rate = _per_minute(store.latest_times(known.run_id, RECENT), now) if goes_on and done else None
     remaining = None if known.evaluations is None else max(known.evaluations - done, 0)
     return RunStatus(
         campaign=campaign,

@@ -122,11 +122,11 @@ def status(
 
     prepare_json(json)
     if "://" not in source and source.endswith(".toml"):
-        from dftbparam.campaign.campaign_file import read_campaign
+        from dftbparam.campaign.campaign_head import CampaignHead
 
-        campaign = read_campaign(Path(source))
-        with TrialStore.open(campaign.store, create=False) as store:
-            _present(campaign.name, store.where, run_statuses(store, campaign.name), json, list(campaign.elements))
+        head = CampaignHead(Path(source))
+        with TrialStore.open(head.store, create=False) as store:
+            _present(head.name, store.where, run_statuses(store, head.name), json, head.symbols)
         return
     with TrialStore.open(source, create=False) as store:
         _present(None, store.where, run_statuses(store), json)
