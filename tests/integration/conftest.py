@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-for _folder in (Path(__file__).parent / "support", Path(__file__).parents[1] / "store" / "support"):
-    if str(_folder) not in sys.path:
-        sys.path.insert(0, str(_folder))
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "store" / "support"))
 
 from postgresql_server import postgresql_server
 

@@ -59,6 +59,7 @@ class Server:
 
     def start(self) -> None:
         options = {"listen_addresses": "", "unix_socket_directories": str(self.folder), "max_connections": "60"}
+        options["fsync"] = "off"  # what the tests kill is the server, not the machine
         command = [binary("postgres"), "-D", str(self.folder / "data")]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
