@@ -1,4 +1,4 @@
-"""``kill -9`` of a campaign's driver at random moments: what was stored stays, nothing is done twice, the end is the same.
+"""``kill -9`` of a campaign's driver at random moments: what was stored stays, the end is that of an undisturbed one.
 
 Two elements, one on the result of the other, on two Dask workers with evaluations of random duration. The moments are
 spread over the time the driver needs: searches, the writing of results, and what lies between.
@@ -141,6 +141,7 @@ def check_kills(folder: Path, kills: int, evaluations: int) -> None:
         assert 2 * evaluations <= len(campaign.calls()) <= 2 * evaluations + 3 * hit
 
 
+@pytest.mark.slow
 def test_two_kills(tmp_path: Path) -> None:
     check_kills(tmp_path, kills=2, evaluations=8)
 
