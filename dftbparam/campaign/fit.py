@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dftbparam.campaign.binary_cards import score_crystals
+from dftbparam.campaign.cluster import load_profile
 from dftbparam.campaign.evaluate import (
     FitContext,
     band_errors,
@@ -241,6 +242,8 @@ def plan_fit(request: FitRequest) -> FitPlan:
     form = get_form(context.form).parameters(atom.number, atom.covalent_radius)
     space = build_space(request.symbol, definition, form)
     starts = plan_starts(request.start_from, space)
+    if request.cluster is not None:
+        load_profile(request.cluster)  # a malformed one is said before files are made
     return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
 
 

@@ -211,7 +211,7 @@ def load_space(name_or_path: str | Path) -> SpaceDefinition:
         return read_definition(file.read_text(encoding="utf-8"), f"{name_or_path}.toml")
     path = Path(name_or_path)
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is neither a file nor a shipped search space"
+        what = "is a folder" if str(name_or_path) and path.is_dir() else "is neither a file nor a shipped search space"
         raise ParameterError(
             f"{str(name_or_path)!r} {what}; shipped: {', '.join(space_names())}", name=str(name_or_path)
         )

@@ -91,6 +91,8 @@ class _File:
         return SpaceDefinition(data["name"], roles, repulsion, data.get("description", ""), self.source)
 
     def role(self, name: str, data: Any, info: RoleInfo) -> Role:
+        if isinstance(data, list) and data and isinstance(data[0], Mapping):
+            self.refuse(name, f"is a list of tables; write [{name}] once")
         if not isinstance(data, Mapping):
             return Role(self.fixed(name, data, info))
         own = {key: value for key, value in data.items() if key in (*_KEYS, "per")}
@@ -282,7 +284,7 @@ def _line(text: str, place: str) -> int | None:
     best, found = 0, None
     for number, line in enumerate(text.splitlines(), start=1):
         code = line.split("#", 1)[0].strip()
-        if header := re.fullmatch(r"\[\s*([^\[\]]+?)\s*\]", code):
+        if header := re.fullmatch(r"\[{1,2}\s*([^\[\]]+?)\s*\]{1,2}", code):
             table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
             path = table
         elif "=" in code:

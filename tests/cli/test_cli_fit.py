@@ -47,6 +47,7 @@ def no_search(monkeypatch):
         (("Si", "--workers", "2", "--scheduler", "tcp://a:1"), "--workers 2 and --scheduler tcp://a:1 contradict"),
         (("Si", "--workers", "2", "--cluster", "slurm"), "--workers 2 and --cluster slurm contradict each other"),
         (("Si", "--scheduler", "tcp://a:1", "--cluster", "slurm"), "--scheduler tcp://a:1 and --cluster slurm"),
+        (("Si", "--cluster", "nonsense"), "no cluster profile 'nonsense'; there are: "),
         (("Si", "--min-improvement", "0"), "--min-improvement: Input should be greater than 0"),
         (("Si", "--min-improvement", "nan"), "--min-improvement: Input should be"),
         (("Si", "--space", "radius"), "'radius' is neither a file nor a shipped search space; shipped: default, ptbp"),

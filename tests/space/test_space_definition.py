@@ -240,6 +240,7 @@ def test_repulsion_searched_outside():
         ("[repulsion]\nlength = 1.0", 3, "repulsion: holds one table a parameter"),
         ("name = 3", 3, "not TOML: Cannot overwrite a value"),
         ("[power\nrange = 3", 3, "not TOML"),
+        ("[[power]]\nrange = [2.0, 4.0]", 3, "power: is a list of tables; write [power] once"),
     ],
 )
 def test_bad_files(tmp_path, text, line, message):
