@@ -1,6 +1,7 @@
 """Search spaces as files: what ships, what a user may write, and what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from dftbparam.errors import ElementError, FileFormatError, ParameterError
 from dftbparam.repulsion.forms import get_form
 from dftbparam.space import Parameter, Prior
 from dftbparam.space.build import build_space
-from dftbparam.space.definition import load_space, space_names
+from dftbparam.space.definition import ROLES, load_space, space_names
 from dftbparam.space.definition_file import read_definition
 from dftbparam.space.element_space import element_parameters, element_space
 
@@ -302,3 +303,17 @@ def test_places_that_hold_no_space(tmp_path):
         load_space(tmp_path / "bad.toml")
     with pytest.raises(ElementError):
         build_space("Xx", load_space("default"))
+
+
+def test_the_example_of_the_documentation_is_a_space():
+    text = (Path(__file__).parents[2] / "docs" / "spaces.md").read_text(encoding="utf-8")
+    example = text.split("```toml\n", 1)[1].split("```", 1)[0]
+    space = build_space(
+        "Si",
+        read_definition(example, "spaces.md"),
+        get_form("screened-power").parameters(14, element("Si").covalent_radius),
+    )
+    assert {"radius_3d", "steepness_3p", "height", "repulsion_exponent"} <= set(space.space.names)
+    assert space.fixed["shift_3d"] == 0.05
+    assert all(f"| `{name}` |" in text for name in space_names())
+    assert all(f"`{name}`" in text for name in ROLES)
