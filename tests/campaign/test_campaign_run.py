@@ -428,5 +428,5 @@ def test_defaults_follow_the_workers(path: Path) -> None:
     settings = run(path, in_flight=None, evaluations=1).run.settings["campaign"]
     # In this process nothing is gained by proposing ahead.
     assert settings["in_flight"] == 1
-    assert [default_in_flight(n) for n in (1, 2, 4, 8, 16, 256)] == [3, 4, 6, 10, 20, 320]
-    assert [default_batch(n) for n in (1, 2, 16, 32, 256)] == [1, 1, 1, 2, 16]
+    assert [default_in_flight(n) for n in (1, 2, 4, 8, 16, 256)] == [2, 4, 8, 16, 32, 512]
+    assert [default_batch(n) for n in (1, 2, 7, 16, 256)] == [1, 1, 1, 4, 64]
