@@ -1,0 +1,289 @@
+"""What to fit, and what that comes to: the request of a fit, checked and settled before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dftbparam.campaign.cluster import load_profile
+from dftbparam.campaign.evaluate import FitContext
+from dftbparam.campaign.partners import choose_partners, common_form, load_partners
+from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
+from dftbparam.campaign.warm_start import PlannedStart, plan_starts
+from dftbparam.elements import element
+from dftbparam.errors import ParameterError, ReferenceDataError
+from dftbparam.propose import proposer_names
+from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
+from dftbparam.repulsion.forms import get_form
+from dftbparam.score.objective import BINARY_WEIGHTS, Targets
+from dftbparam.space.build import DEFAULTS, ElementSpace, build_space
+from dftbparam.space.definition import DEFAULT_SPACE, load_space
+
+
+class FitRequest(BaseModel):
+    """What to fit and how. Validated at construction.
+
+    Attributes
+    ----------
+    references
+        Name of a reference set, or a folder in the same layout.
+    dftbplus
+        The DFTB+ program for the engine ``dftb+``; None: ``DFTBPLUS_COMMAND``, else ``dftb+`` on the PATH.
+    workers
+        Local worker processes; 0 evaluates in this process. Ignored with ``scheduler`` and ``cluster``.
+    repulsion
+        Name of a form of `dftbparam.repulsion.forms`; with partners unless given their form, the only one that
+        combines with theirs.
+    cluster
+        Profile of a batch system that workers are started on; contradicts ``scheduler``.
+    space
+        Name of a search space, or a file: see `dftbparam.space.definition`.
+    power, shift
+        Whether the confinement power, and the on-site shift of the polarisation shell, are searched in the default
+        space.
+    start_from
+        Known parameters to begin with; see `dftbparam.campaign.warm_start`.
+    partners
+        Fit on binaries, with the other elements' parameters from this set, file or folder; None: on the element's own
+        crystals.
+    exclude_partners
+        Partners that are left out.
+    crystals
+        Prototypes, or names such as ``Mg-O rocksalt``, of the crystals to fit; empty: all that have three dimensions.
+    targets
+        What to fit, with weights, as `dftbparam.score.objective.Targets` reads it: ``eos,bands:2``.
+    in_flight, batch, patience, min_improvement
+        Trials under way at once, and proposed at once, and two rules to end early: see
+        `dftbparam.campaign.run.run_campaign`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    symbol: str
+    references: str = DEFAULT_DATASET
+    engine: Literal["embedded", "dftb+"] = "embedded"
+    dftbplus: str | None = None
+    sampler: str = proposer_names()[0]
+    evaluations: int = Field(default=300, ge=1)
+    workers: int = Field(default=2, ge=0)
+    scheduler: str | None = None
+    cluster: str | None = None
+    seed: int = Field(default=0, ge=0)
+    out: Path
+    resume: bool = False
+    repulsion: str = "screened-power"
+    space: str = DEFAULT_SPACE
+    power: bool = True
+    shift: bool = True
+    start_from: tuple[str, ...] = Field(default=(PUBLISHED_START,), min_length=1)
+    partners: str | None = None
+    exclude_partners: tuple[str, ...] = ()
+    crystals: tuple[str, ...] = ()
+    targets: str = "eos"
+    in_flight: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
+    patience: int | None = Field(default=None, ge=1)
+    min_improvement: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+
+    @field_validator("sampler")
+    @classmethod
+    def _known_sampler(cls, name: str) -> str:
+        if name not in proposer_names():
+            raise ValueError(f"no sampler {name!r}; there are: {', '.join(proposer_names())}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Self:
+        element(self.symbol)
+        get_form(self.repulsion)
+        Targets.parse(self.targets)
+        if self.exclude_partners and self.partners is None:
+            raise ValueError(
+                f"partners to exclude ({', '.join(self.exclude_partners)}) need a fit on binaries: name the set that "
+                "the partners come from"
+            )
+        if self.scheduler is not None and self.cluster is not None:
+            raise ValueError(
+                f"scheduler {self.scheduler} and cluster {self.cluster} contradict each other: a cluster's workers get "
+                "a scheduler of their own; give one of them"
+            )
+        if self.space != DEFAULT_SPACE and not (self.power and self.shift):
+            name = "shift" if self.power else "power"
+            raise ValueError(
+                f"a fixed {name} belongs to the default space; in space {self.space!r} write it as fixed, e.g. "
+                f"{name} = {DEFAULTS[name]}"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What a request comes to.
+
+    The data; what evaluations share; the space that is searched, and the points of it to begin with; partners in the
+    data without parameters.
+    """
+
+    data: Dataset
+    context: FitContext
+    space: ElementSpace
+    starts: tuple[PlannedStart, ...] = ()
+    without_parameters: tuple[str, ...] = ()
+
+    @property
+    def moved(self) -> tuple[str, ...]:
+        """What was moved into the space's ranges, a line for each start that had to be."""
+        return tuple(f"{start.origin}: {', '.join(start.moved)}" for start in self.starts if start.moved)
+
+
+def plan_fit(request: FitRequest) -> FitPlan:
+    """Settle what a request asks for; nothing is evaluated and no file is written.
+
+    Raises
+    ------
+    InputError
+        Unknown references, parameters or crystals; an element, a partner or a target that the data lack; forms of
+        repulsion that do not combine; a search space or a start that is malformed or does not fit the element.
+    """
+    data, context, missing = _plan_evaluations(request)
+    definition = load_space(request.space)
+    if not request.power:
+        definition = definition.fix("power", DEFAULTS["power"])
+    if not request.shift:
+        definition = definition.fix("shift", DEFAULTS["shift"])
+    atom = element(request.symbol)
+    form = get_form(context.form).parameters(atom.number, atom.covalent_radius)
+    space = build_space(request.symbol, definition, form)
+    starts = plan_starts(request.start_from, space)
+    if request.cluster is not None:
+        load_profile(request.cluster)  # a malformed one is said before files are made
+    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
+
+
+def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[str, ...]]:
+    """The data, what evaluations share, and partners without parameters."""
+    data = load_dataset(request.references)
+    functional = _functional(data)
+    targets = Targets.parse(request.targets)
+    if request.partners is None:
+        crystals = _own_crystals(request.symbol, data)
+        chosen = choose_crystals(crystals, request.crystals)
+        context = FitContext(
+            symbol=request.symbol,
+            references=chosen,
+            form=request.repulsion,
+            engine=request.engine,
+            command=request.dftbplus,
+            functional=functional,
+            targets=targets,
+            bands=_bands(data, chosen, targets),
+        )
+        return data, context, ()
+    partners = load_partners(request.partners)
+    if partners.functional != functional:
+        raise ParameterError(
+            f"partners are of a {partners.functional} set ({partners.name}), references {data.name!r} are {functional}",
+            functional=partners.functional,
+        )
+    used, missing = choose_partners(request.symbol, data, partners, request.exclude_partners)
+    binaries = [c for c in data.binaries_of(request.symbol) if set(c.symbols) <= {request.symbol, *used}]
+    own = [c for c in data.crystals if c.partner is None and c.symbol == request.symbol]
+    chosen = choose_crystals(binaries, request.crystals, also=own)
+    context = FitContext(
+        symbol=request.symbol,
+        references=chosen,
+        form=request.repulsion,
+        engine=request.engine,
+        command=request.dftbplus,
+        functional=functional,
+        superposition=partners.superposition,
+        weights=BINARY_WEIGHTS,
+        partners=partners,
+        targets=targets,
+        bands=_bands(data, chosen, targets),
+    )
+    form = common_form(context.frozen) if context.frozen else request.repulsion
+    if "repulsion" in request.model_fields_set and form != request.repulsion:
+        raise ParameterError(
+            f"repulsion {request.repulsion} does not combine with that of the partners of {partners.name!r}, which is "
+            f"{form}: leave it out",
+            form=request.repulsion,
+        )
+    return data, replace(context, form=form), missing
+
+
+def choose_crystals(
+    crystals: Sequence[CrystalReference], names: Sequence[str], also: Sequence[CrystalReference] = ()
+) -> tuple[CrystalReference, ...]:
+    """Choose crystals by prototype or by name; without names all of ``crystals`` that have three dimensions.
+
+    Parameters
+    ----------
+    also
+        Crystals that are taken only where they are named.
+
+    Raises
+    ------
+    ReferenceDataError
+        A name fits none; the message lists what there is. Or no crystal has three dimensions.
+    """
+    everything = [*crystals, *also]
+    known = ", ".join(dict.fromkeys(c.name for c in everything))
+    if not names:
+        chosen = tuple(c for c in crystals if c.structure.dimensions == 3)
+        if not chosen:
+            raise ReferenceDataError(f"no crystal has three dimensions; choose what to fit of: {known}")
+        return chosen
+    for name in names:
+        if not any(name in (c.name, c.prototype) for c in everything):
+            raise ReferenceDataError(f"no crystal {name!r}; there are: {known}", name=name)
+    return tuple(c for c in everything if c.name in names or c.prototype in names)
+
+
+def _own_crystals(symbol: str, data: Dataset) -> tuple[CrystalReference, ...]:
+    """Crystals of the element alone; says how to go on where there are binaries only."""
+    try:
+        return data.crystals_of(symbol)
+    except ReferenceDataError as error:
+        compounds = list(dict.fromkeys(c.compound for c in data.binaries_of(symbol)))
+        if not compounds:
+            raise
+        raise ReferenceDataError(
+            f"{error.message}; of {symbol} it has binaries ({', '.join(compounds)}): to fit on them, say where the "
+            "partners' parameters come from, e.g. --partners ptbp",
+            symbol=symbol,
+        ) from None
+
+
+def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets) -> tuple[BandReference, ...]:
+    """Band structures of the crystals, where bands or gaps are a target."""
+    wanted = [name for name in targets.names if name in ("bands", "gaps")]
+    if not wanted:
+        return ()
+    names = {crystal.name for crystal in crystals}
+    fitted = {(crystal.symbols, crystal.prototype) for crystal in crystals}
+    found = tuple(band for band in data.bands if (band.symbols, band.prototype) in fitted)
+    if not found:
+        compound = crystals[0].compound
+        there = [f"{band.compound} {band.prototype}" for band in data.bands]
+        same = [name for name in there if name.startswith(f"{compound} ")]
+        raise ReferenceDataError(
+            f"reference set {data.name!r} has no bands of the crystals to fit ({', '.join(sorted(names))}), so that "
+            f"the target {wanted[0]} means nothing; it has bands of: {', '.join((same or there)[:12]) or 'none'}",
+            target=wanted[0],
+            dataset=data.name,
+        )
+    return found
+
+
+def _functional(data: Dataset) -> str:
+    if data.functional not in ("LDA", "PBE"):
+        raise ParameterError(
+            f"reference set {data.name!r} is {data.functional}; tables are made with LDA or PBE",
+            functional=data.functional,
+        )
+    return data.functional
