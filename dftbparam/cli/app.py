@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import dftbparam
-from dftbparam.cli import campaign, doctor, fit, references, score, skf, validate
+from dftbparam.cli import campaign, doctor, fit, references, score, skf, trials, validate
 from dftbparam.cli.output import complain
 from dftbparam.errors import DftbparamError
 
@@ -95,6 +95,7 @@ def root(
 
 app.command("fit")(fit.fit)
 app.add_typer(campaign.app, name="campaign")
+app.command("trials")(trials.trials)
 app.command("score")(score.score)
 app.command("validate")(validate.validate)
 app.add_typer(references.app, name="references")

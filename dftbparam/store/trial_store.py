@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self
@@ -219,6 +219,34 @@ class TrialStore:
 
     # --- trials ---------------------------------------------------------------------------------------------------
 
+    def append_all(self, trials: Sequence[Trial]) -> None:
+        """Store finished trials in one transaction: all of them are on disk when this returns.
+
+        A disk commits some tens or hundreds of times a second, and hundreds of workers end trials as often. Raises what
+        `append` does; where one trial is refused, those before it have been stored.
+        """
+        if len(trials) > 1:
+            rows = [trial_row(trial) for trial in trials]
+            keys = {(trial.run_id, trial.index) for trial in trials}
+            self._upgrade()
+
+            def work(connection: sa.Connection) -> None:
+                for run_id in sorted({trial.run_id for trial in trials}):
+                    self._check_holder(connection, run_id)
+                connection.execute(sa.insert(TRIALS), rows)
+                for trial in trials:
+                    self._count(connection, trial)
+
+            try:
+                self._database.write(work, on_doubt=lambda: self._in_doubt.update(keys))
+            except sa.exc.IntegrityError:
+                pass  # one by one it turns out which
+            else:
+                self._in_doubt -= keys
+                return
+        for trial in trials:
+            self.append(trial)
+
     def append(self, trial: Trial) -> None:
         """Store a finished trial; it is on disk when this returns.
 
@@ -241,11 +269,7 @@ class TrialStore:
         def work(connection: sa.Connection) -> None:
             self._check_holder(connection, trial.run_id)
             connection.execute(sa.insert(TRIALS).values(row))
-            changed = connection.execute(count_trial(trial, _now())).rowcount
-            if changed != 1:
-                raise StoreError(
-                    f"trial store {self.where} is damaged: run {trial.run_id!r} has no totals", run_id=trial.run_id
-                )
+            self._count(connection, trial)
 
         try:
             self._database.write(work, on_doubt=lambda: self._in_doubt.add(key))
@@ -331,6 +355,13 @@ class TrialStore:
 
             self._database.write(work)
             yield
+
+    def _count(self, connection: sa.Connection, trial: Trial) -> None:
+        """Add a trial that was inserted to the totals of its run."""
+        if connection.execute(count_trial(trial, _now())).rowcount != 1:
+            raise StoreError(
+                f"trial store {self.where} is damaged: run {trial.run_id!r} has no totals", run_id=trial.run_id
+            )
 
     def _check_holder(self, connection: sa.Connection, run_id: str) -> None:
         """Make sure, until the transaction ends, that a run that was taken here has not been taken by another since."""

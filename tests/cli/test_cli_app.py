@@ -23,6 +23,7 @@ def test_version(run):
         (),
         ("fit",),
         ("score",),
+        ("trials",),
         ("doctor",),
         ("references",),
         ("references", "list"),

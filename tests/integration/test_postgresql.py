@@ -269,7 +269,7 @@ def test_a_session_that_hangs_on_is_ended(store: TrialStore, address: str) -> No
         with pytest.raises(sa.exc.DBAPIError):
             left_behind.execute(sa.text("SELECT 1"))
         left_behind.close()
-    assert [t.index for t in other.trials("Si")] == [0]
+    assert [t.index for t in store.trials("Si")] == [0]
 
 
 def test_a_successor_sees_the_last_trial_of_its_predecessor(store: TrialStore, address: str) -> None:

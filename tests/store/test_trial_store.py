@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -554,3 +555,26 @@ json_like = st.recursive(
 def test_json_round_trip(value: object) -> None:
     assert json.loads(to_json(value)) == value
     assert plain(plain(value)) == plain(value)
+
+
+# --- many at once, and the last ones --------------------------------------------------------------------------------
+
+
+def test_trials_in_one_transaction(store: TrialStore) -> None:
+    store.create_run(Run(run_id="many", settings={}))
+    trials = [
+        Trial("many", index, (0.1,), {"a": 1.0}, "finished", 5.0 - index, started=f"begin {index}", finished="end")
+        for index in range(4)
+    ]
+    store.append_all([])
+    store.append_all(trials[:3])
+    assert store.trials("many") == trials[:3]
+    # One of them is there already: it is named, kept as it was, and those before it are stored.
+    double = replace(trials[1], objective=9.0)
+    with pytest.raises(StoreError, match="has a trial 1 already"):
+        store.append_all([trials[3], double])
+    assert store.trials("many") == trials
+    (known,) = store.overview("many")
+    assert (known.finished, known.failed, known.best_objective, known.best_index) == (4, 0, 2.0, 3)
+    assert store.latest_times("many", 2) == [("begin 3", "end"), ("begin 2", "end")]
+    assert store.latest_times("none", 2) == []
