@@ -213,20 +213,29 @@ class Loop:
         """Store what has ended, or ends within ``timeout`` seconds."""
         if not self.points:
             return []
-        return [self._finish(index, outcome) for index, outcome in self.place.collect(timeout)]
+        ended = self.place.collect(timeout)
+        trials = [self._trial(index, outcome) for index, outcome in ended if outcome.fatal is None]
+        self.store.append_all(trials)
+        for trial in trials:
+            del self.points[trial.index]
+            self._count(trial)
+            self.evaluated += 1
+            self._report(trial)
+        for _, outcome in ended:
+            if outcome.fatal is not None:
+                raise outcome.fatal
+        return trials
 
     def _take(self, trials: Iterable[Trial]) -> None:
         """Let the state machine know of trials that have been stored."""
         for trial in trials:
             self.state.tell(trial.index, trial.x, trial.objective)
 
-    def _finish(self, index: int, outcome: Outcome) -> Trial:
-        if outcome.fatal is not None:
-            raise outcome.fatal
+    def _trial(self, index: int, outcome: Outcome) -> Trial:
         x = self.points[index]
         result = outcome.result
         failed = outcome.error is not None or result is None or result.objective is None
-        trial = Trial(
+        return Trial(
             run_id=self.record.run_id,
             index=index,
             x=x,
@@ -243,12 +252,6 @@ class Loop:
             finished=outcome.finished,
             settings_hash=self.hash,
         )
-        self.store.append(trial)
-        del self.points[index]
-        self._count(trial)
-        self.evaluated += 1
-        self._report(trial)
-        return trial
 
     def _count(self, trial: Trial) -> None:
         self.trials[trial.index] = trial

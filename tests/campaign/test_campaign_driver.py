@@ -191,15 +191,15 @@ def test_a_lost_pool_ends_the_campaign(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_lost_store_ends_the_campaign(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append, state = TrialStore.append, TrialStore.set_state
+    append, state = TrialStore.append_all, TrialStore.set_state
     broken = threading.Event()
 
-    def fail(self, trial):
-        if trial.index == 3:
+    def fail(self, trials):
+        if any(trial.index == 3 for trial in trials):
             broken.set()
         if broken.is_set():
             raise StoreError("the disk is full")
-        append(self, trial)
+        append(self, trials)
 
     def say(self, *arguments, **more):
         if broken.is_set():
@@ -207,7 +207,7 @@ def test_a_lost_store_ends_the_campaign(path: Path, tmp_path: Path, monkeypatch:
         state(self, *arguments, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrialStore, "append", fail)
+        patch.setattr(TrialStore, "append_all", fail)
         patch.setattr(TrialStore, "set_state", say)
         with pytest.raises(StoreError, match="the disk is full"):
             run(path, FakeJob("Si", tmp_path), FakeJob("Ge", tmp_path))
