@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from dftbparam.errors import DftbparamError, ParameterError, StoreError
 from dftbparam.store.connection import Database
@@ -242,7 +241,7 @@ class TrialStore:
             except sa.exc.IntegrityError:
                 pass  # one by one it turns out which
             else:
-                self._in_doubt -= keys
+                self._in_doubt.difference_update(keys)
                 return
         for trial in trials:
             self.append(trial)
@@ -396,7 +395,11 @@ class TrialStore:
 
 def _upsert(connection: sa.Connection, table: sa.Table, row: dict[str, Any]) -> None:
     """Insert a row, or replace the one of the same run."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    # The two spell it alike, but each has its own statement, and importing PostgreSQL's takes time.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
     changes = {name: value for name, value in row.items() if name != "run_id"}
     statement: Any = insert(table).values(row)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_id"], set_=changes))

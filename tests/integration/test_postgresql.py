@@ -349,6 +349,18 @@ def test_an_append_that_loses_its_connection(
     assert (run.finished, run.seconds, run.best_index) == (2, 1.0, 1)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_many_appends_that_lose_their_connection(
+    store: TrialStore, losing_connection: Callable[[str], None], when: str
+) -> None:
+    trials = [trial(index, objective=3.0 - index) for index in range(3)]
+    losing_connection(when)
+    store.append_all(trials)
+    assert store.trials("Si") == trials
+    (run,) = store.overview()
+    assert (run.finished, run.seconds, run.best_index) == (3, 1.5, 2)
+
+
 def test_a_lost_answer_does_not_excuse_another_trial(
     store: TrialStore, address: str, losing_connection: Callable[[str], None]
 ) -> None:

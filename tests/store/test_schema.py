@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from postgresql_server import Server
 
 from dftbparam.errors import StoreError
 from dftbparam.store import Run, Trial, TrialStore
@@ -236,6 +237,87 @@ def test_many_upgrade_at_once(old: Path) -> None:
     with TrialStore.open(old) as store:
         assert version_of(old) == 2
         assert {run.run_id for run in store.overview()} >= {"Si", "Ti", "W"}
+
+
+# --- on a server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_server(postgresql_server: Server) -> str:
+    """The address of a database of version 1."""
+    address = postgresql_server.new_schema()
+    runs, trials = old_rows()
+    with postgresql_server.connect(address) as connection:
+        connection.execute(POSTGRESQL)
+        connection.execute("INSERT INTO schema_info VALUES ('dftbparam-trials', 1)")
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO runs VALUES (%s, %s, %s, %s, %s)", runs)
+            marks = ", ".join(["%s"] * 14)
+            cursor.executemany(f"INSERT INTO trials ({TRIAL_COLUMNS}) VALUES ({marks})", trials)
+    return address
+
+
+@pytest.mark.postgresql
+def test_an_upgrade_on_a_server(postgresql_server: Server, old_server: str) -> None:
+    with TrialStore.open(old_server, create=False) as store:
+        check_totals(store)
+        trials = store.trials("Si")
+    with TrialStore.open(old_server) as store:
+        check_totals(store)
+        assert store.trials("Si") == trials
+        store.append(Trial("Si", 5, (0.5, 0.5), {"r": 3.0}, "finished", -1.0, worker="w" * 300))
+        assert store.trials("Si")[:5] == trials
+        assert (store.overview()[0].finished, store.overview()[0].best_index) == (5, 5)
+
+
+@pytest.mark.postgresql
+def test_many_upgrade_a_server_at_once(postgresql_server: Server, old_server: str) -> None:
+    errors: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            with TrialStore.open(old_server) as store:
+                store.append(Trial("W", number, (0.5,), {"r": 3.0}, "finished", float(number)))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    with TrialStore.open(old_server) as store:
+        tungsten = store.overview()[2]
+        assert (tungsten.finished, tungsten.best_index) == (6, 0)
+
+
+@pytest.mark.postgresql
+def test_an_upgrade_that_breaks_off_on_a_server(postgresql_server: Server, old_server: str) -> None:
+    """Whichever statement the connection is lost at, the database is as it was."""
+    number, done = 0, False
+    while not done:
+        number += 1
+        seen = 0
+
+        def count(connection: sa.Connection, *_: object, at: int = number) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == at:
+                raise KeyboardInterrupt
+
+        sa.event.listen(sa.Engine, "before_cursor_execute", count)
+        try:
+            TrialStore.open(old_server).close()
+            done = True
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sa.event.remove(sa.Engine, "before_cursor_execute", count)
+        with TrialStore.open(old_server, create=False) as store:
+            check_totals(store)
+            assert store._version == (2 if done else 1)
+    assert number > 8
 
 
 # --- a crash in the middle ------------------------------------------------------------------------------------------

@@ -74,11 +74,13 @@ class Server:
                     raise AssertionError((self.folder / "log").read_text()) from None
                 time.sleep(0.05)
 
-    def connect(self, database: str = "postgres"):
-        """A plain connection, for what the tests do behind the store's back."""
+    def connect(self, address: str = ""):
+        """A plain connection, for what the tests do behind the store's back; by an address of `new_schema` or none."""
         import psycopg
 
-        return psycopg.connect(host=str(self.folder), user=ROLE, dbname=database, autocommit=True)
+        schema = address.partition("search_path%3D")[2] or "public"
+        options = f"-c search_path={schema}"
+        return psycopg.connect(host=str(self.folder), user=ROLE, dbname="postgres", autocommit=True, options=options)
 
     def new_database(self) -> str:
         """Create an empty database; return its address for `TrialStore.open`."""
