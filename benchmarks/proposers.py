@@ -49,6 +49,7 @@ from dftbparam.space import SearchSpace, load_parameter_set
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "proposers.jsonl"
+TIMES = ROOT / "benchmarks" / "results" / "proposer-times.json"
 PAGE = ROOT / "docs" / "search.md"
 FIGURES = ROOT / "docs" / "figures"
 
@@ -272,7 +273,7 @@ def times(proposers: Sequence[str]) -> Iterator[tuple[str, int, int, int, float]
             print(f"left out: {missing.message}")
             continue
         for n in (20, 100, 500, 2000):
-            for count, pending in ((1, 2), (8, 40), (64, 256)):
+            for count, pending in ((1, 2), (16, 80), (64, 320)):
                 taken = []
                 for repeat in range(4):
                     X, waiting = rng.random((n, 6)), rng.random((pending, 6))
@@ -427,12 +428,14 @@ def main() -> None:
         names = options.problems.split(",")
         run(options.results, names, proposers, options.seeds, options.minutes, options.evaluations)
     elif options.what == "time":
-        print(time_table(list(times(proposers))))
+        measured = list(times(proposers))
+        TIMES.write_text(json.dumps(measured, separators=(",", ":")).replace("],[", "],\n[") + "\n")
+        print(time_table(measured))
     else:
         lines = newest(load(options.results))
         print(table(lines))
         if options.write:
-            write(lines, time_table(list(times(proposers))))
+            write(lines, time_table(json.loads(TIMES.read_text())) if TIMES.exists() else "")
 
 
 if __name__ == "__main__":

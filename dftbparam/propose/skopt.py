@@ -40,13 +40,13 @@ from dftbparam.propose.posterior import Candidates, Kernel, Posterior, Transform
 from dftbparam.propose.sobol import sobol_points
 from dftbparam.propose.success import SuccessModel
 
-FIT_POINTS: Final = 100
+FIT_POINTS: Final = 80
 """Trials the hyperparameters are fitted to; a likelihood costs the cube of this number."""
 
 POSTERIOR_POINTS: Final = 300
 """Successful trials the posterior is made of; choosing from p candidates costs p times the square of this number."""
 
-FAILED_POINTS: Final = 100
+FAILED_POINTS: Final = 60
 """Failed trials that are believed, evenly spread over all; the probability of success looks at more of them."""
 
 ROUGH_FROM: Final = 40

@@ -26,7 +26,7 @@ SUCCESS_NOISE: Final = 0.05
 SUCCESS_FLOOR: Final = 1e-6
 """No point is ever quite impossible; keeps the logarithm finite."""
 
-SUCCESS_POINTS: Final = 200
+SUCCESS_POINTS: Final = 120
 """Trials of either kind that are looked at, evenly spread over all; a factorisation costs the cube of their number."""
 
 
