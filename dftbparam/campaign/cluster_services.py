@@ -158,8 +158,7 @@ class BatchService:
         self._cluster: Any = None
         self._wanted = 0
         # Used in the thread of Dask's event loop, where jobs are submitted and watched.
-        self._submitted: dict[str, Any] = {}
-        self._seen: set[str] = set()
+        # When a worker of a job was last there, by the job's number: a new job takes the name of the one it replaces.
         self._last_seen: dict[str, float] = {}
         self._asked_queue = 0.0
         self._failed_at = -math.inf
@@ -244,7 +243,6 @@ class BatchService:
                 except Exception as error:
                     service._fruitless(f"a job could not be submitted: {in_one_line(str(error))}")
                     raise
-                service._submitted[str(self.name)] = self
                 _LOG.info("submitted job %s as %s", self.job_id, self.name)
 
         return WatchedJob
@@ -281,13 +279,14 @@ class BatchService:
                     del cluster.workers[name]
                 continue
             if any(f"{name}{suffix}" in present for suffix in suffixes):
-                self._seen.add(name)
-                self._last_seen[name] = now
+                self._last_seen[job.job_id] = now
                 self._failures = 0
-            elif name in self._seen and now - self._last_seen[name] > LOST_SECONDS:
+            elif now - self._last_seen.get(job.job_id, now) > LOST_SECONDS:
                 _LOG.info("job %s has ended", job.job_id)
                 await self._forget(name)
-        unseen = {name: job for name, job in cluster.workers.items() if job.job_id and name not in self._seen}
+        unseen = {
+            name: job for name, job in cluster.workers.items() if job.job_id and job.job_id not in self._last_seen
+        }
         if unseen and now - self._asked_queue > QUEUE_SECONDS:
             self._asked_queue = now
             await self._look_into_queue(unseen)
@@ -308,7 +307,7 @@ class BatchService:
         queued = set(re.findall(r"^\s*(\d+)", listed, re.MULTILINE))
         for name, job in unseen.items():
             number = re.match(r"\d+", str(job.job_id))
-            if number is None or number.group() in queued or name in self._seen:
+            if number is None or number.group() in queued or job.job_id in self._last_seen:
                 continue
             logs = self.profile.log_directory or "the batch system's usual folder"
             self._fruitless(
@@ -324,7 +323,7 @@ class BatchService:
             _LOG.warning("%s", problem)
         self._problem = problem
         if self._failures >= FRUITLESS:
-            if not self._seen:
+            if not self._last_seen:
                 self._trouble = f"{problem}; nor did the {self._failures - 1} jobs before it come to anything"
             elif self._failures % FRUITLESS == 0:
                 _LOG.warning("%s; %d jobs in a row came to nothing, trying on", problem, self._failures)
