@@ -339,6 +339,31 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(out)
 
 
+def summary(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Best objective relative to Sobol's with the same problem and seed: geometric mean over all of them."""
+    out = [
+        "| starts | proposer | searches | best, relative to Sobol's | better than Sobol | relative to skopt's |",
+        "|---|---|---|---|---|---|",
+    ]
+    final = {(line["problem"], line["starts"], line["seed"], line["proposer"]): line for line in lines}
+    for starts in (True, False):
+        for chosen in PROPOSERS:
+            ratios: dict[str, list[float]] = {"sobol": [], "skopt": []}
+            for (name, variant, seed, p), line in final.items():
+                for other, found in ratios.items():
+                    peer = final.get((name, variant, seed, other))
+                    if variant == starts and p == chosen and peer is not None:
+                        found.append(float(np.log(best_so_far(line)[-1] / best_so_far(peer)[-1])))
+            if ratios["sobol"] and chosen != "sobol":
+                wins = sum(r < 0.0 for r in ratios["sobol"])
+                ours, skopts = (f"{np.exp(np.mean(ratios[other])):.2f}" for other in ("sobol", "skopt"))
+                out.append(
+                    f"| {'yes' if starts else 'no'} | {chosen} | {len(ratios['sobol'])} | {ours} | "
+                    f"{wins} of {len(ratios['sobol'])} | {skopts} |"
+                )
+    return "\n".join(out)
+
+
 def time_table(rows: Sequence[tuple[str, int, int, int, float]]) -> str:
     out = [
         "| proposer | trials | points asked for | pending | s a call | points a second |",
@@ -392,7 +417,7 @@ def figure(lines: Sequence[Mapping[str, Any]], starts: bool, axis: Callable[[Any
 def write(lines: Sequence[Mapping[str, Any]], timing: str) -> None:
     """Replace the tables between their markers in docs/search.md, and draw the figures."""
     text = PAGE.read_text()
-    for marker, content in (("table", table(lines)), ("times", timing)):
+    for marker, content in (("table", table(lines)), ("summary", summary(lines)), ("times", timing)):
         if not content:
             continue
         begin, end = f"<!-- {marker} -->\n", f"<!-- end of {marker} -->"
@@ -433,7 +458,7 @@ def main() -> None:
         print(time_table(measured))
     else:
         lines = newest(load(options.results))
-        print(table(lines))
+        print(table(lines), summary(lines), sep="\n\n")
         if options.write:
             write(lines, time_table(json.loads(TIMES.read_text())) if TIMES.exists() else "")
 
