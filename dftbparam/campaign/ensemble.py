@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dftbparam.score.uncertainty import TOLERANCE, Uncertainty, uncertainty
 from dftbparam.space import SearchSpace
 from dftbparam.store import Trial
+
+Array = NDArray[np.float64]
 
 
 def ensemble(trials: Sequence[Trial], space: SearchSpace, tolerance: float = TOLERANCE) -> Uncertainty:
@@ -18,12 +21,18 @@ def ensemble(trials: Sequence[Trial], space: SearchSpace, tolerance: float = TOL
     Raises `ParameterError` where no trial succeeded.
     """
     good = [trial for trial in trials if trial.objective is not None]
+    choices = {parameter.name for parameter in space.parameters if parameter.kind == "categorical"}
+
+    def from_unit(x: Array) -> dict[str, Any]:
+        # Choices have no order, even where they are numbers: as text they have no spread.
+        return {name: str(value) if name in choices else value for name, value in space.from_unit(x).items()}
+
     return uncertainty(
         np.array([trial.x for trial in good], dtype=np.float64).reshape(len(good), len(space)),
         [float(trial.objective) for trial in good if trial.objective is not None],
         [trial.details.get("crystals", {}) for trial in good],
         names=space.names,
-        from_unit=space.from_unit,
+        from_unit=from_unit,
         indices=[trial.index for trial in good],
         tolerance=tolerance,
     )

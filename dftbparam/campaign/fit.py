@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dftbparam.campaign.binary_cards import score_crystals
+from dftbparam.campaign.ensemble import ensemble, members
 from dftbparam.campaign.evaluate import (
     FitContext,
     band_errors,
@@ -38,6 +39,7 @@ from dftbparam.reference import CrystalReference, Dataset
 from dftbparam.score import ReportCard
 from dftbparam.score.objective import Targets
 from dftbparam.score.short_range import DISTANCES, contact_distance
+from dftbparam.score.uncertainty import Uncertainty
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters, SearchSpace, load_parameter_set
@@ -77,6 +79,8 @@ class FitResult:
     that ended at an end of their range; ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries
     those of the element, of each partner and of the two; ``card`` and ``published`` (None where PTBP lacks an element)
     are report cards by the same engine on the same crystals, ``crystals``; ``published_tables`` are PTBP's files.
+    ``uncertainty`` describes the trials that are as good as the best, ``ensemble`` lists them, and ``space`` is what
+    was searched.
     """
 
     best: Trial
@@ -85,6 +89,9 @@ class FitResult:
     card: ReportCard
     published: ReportCard | None
     engine_versions: Mapping[str, str]
+    uncertainty: Uncertainty
+    ensemble: Sequence[Mapping[str, Any]]
+    space: SearchSpace
     at_border: Sequence[str] = ()
     crystals: Sequence[CrystalReference] = ()
     published_tables: SKSet | None = None
@@ -205,11 +212,15 @@ def run_fit(
         provenance=provenance,
     )
     theirs = _published(context, data, engine) if published else None
+    spread = ensemble(outcome.trials, plan.space.space)
     result = FitResult(
         best=chosen.trial,
         parameters=parameters,
         tables=chosen.tables,
         card=chosen.card,
+        uncertainty=spread,
+        ensemble=members(spread, outcome.trials),
+        space=plan.space.space,
         at_border=border,
         published=None if theirs is None else theirs.card,
         engine_versions=versions,

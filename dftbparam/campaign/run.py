@@ -250,7 +250,7 @@ def _difference(name: str, old: Any, new: Any) -> str:
 def provenance_of_trials() -> dict[str, Any]:
     """Versions that can change a trial in its last digits."""
     versions: dict[str, Any] = {"dftbparam": dftbparam.__version__, "python": platform.python_version()}
-    for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize"):
+    for name in ("numpy", "scipy", "scikit-learn", "scikit-optimize", "cmaes", "torch", "botorch", "gpytorch"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
     versions["machine"] = platform.machine()

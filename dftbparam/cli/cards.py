@@ -9,6 +9,7 @@ from dftbparam.cli.output import Column
 
 if TYPE_CHECKING:
     from dftbparam.score import ReportCard
+    from dftbparam.score.uncertainty import Uncertainty
 
 SUMMARY: Final = (
     ("mean_abs_dV", "mean |ΔV|, %", ".2f"),
@@ -29,6 +30,18 @@ SECTION_SUMMARY: Final = (
     ("stress.rms_GPa", "stress, rms error, GPa", ".3f"),
 )
 """Further rows, shown where a card has the number."""
+
+UNCERTAINTY_COLUMNS: Final = (
+    Column("name", "parameter or error", left=True),
+    Column("best", "best", ".4g"),
+    Column("std", "standard deviation", ".2g"),
+    Column("low", "least", ".4g"),
+    Column("high", "greatest", ".4g"),
+    Column("interval_low", "alone from", ".4g"),
+    Column("interval_high", "to", ".4g"),
+    Column("total_effect", "total effect", ".2f"),
+)
+"""Of a near-optimal ensemble: its spread, how far a parameter may move alone, and its share in the objective."""
 
 SECTION_COLUMNS: Final = {
     "bands": (
@@ -159,4 +172,20 @@ def summary_rows(cards: Mapping[str, ReportCard]) -> list[dict[str, Any]]:
         values = {name: card.figure(key) for name, card in cards.items()}
         if any(value is not None for value in values.values()):
             rows.append({"what": text, **{name: cell(value, form) for name, value in values.items()}})
+    return rows
+
+
+def uncertainty_rows(found: Uncertainty) -> list[dict[str, Any]]:
+    """Rows of `UNCERTAINTY_COLUMNS`: the parameters, then, of several trials, what their spread implies by crystal."""
+    rows: list[dict[str, Any]] = []
+    for one in found.parameters:
+        low, high = (None, None) if one.interval is None else one.interval
+        more = {"interval_low": low, "interval_high": high, "total_effect": one.total_effect}
+        rows.append({"name": one.name, **one.spread.model_dump(), **more})
+    for crystal in found.crystals if len(found.members) > 1 else ():
+        for key, label in (("dV", "ΔV, %"), ("dB", "ΔB, %"), ("dE", "Δphase E, eV")):
+            spread = getattr(crystal, key)
+            # The most stable crystal has no phase energy to be wrong about.
+            if spread is not None and not (key == "dE" and spread.low == spread.high == 0.0):
+                rows.append({"name": f"{crystal.name} {label}", **spread.model_dump()})
     return rows

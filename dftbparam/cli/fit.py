@@ -12,11 +12,13 @@ import typer
 
 from dftbparam.cli.cards import (
     SECTION_COLUMNS,
+    UNCERTAINTY_COLUMNS,
     crystal_columns,
     crystal_rows,
     section_rows,
     summary_columns,
     summary_rows,
+    uncertainty_rows,
 )
 from dftbparam.cli.options import DftbPlusOption, EngineName, EngineOption, ReferencesOption, check_symbol
 from dftbparam.cli.output import (
@@ -265,6 +267,7 @@ def fit(
     make_engine(request.engine, command=request.dftbplus).versions()  # a missing engine is said before files are made
     prepare_folder(folder)
     prepare_json(json)
+    _warn_of(request.references)
     if plan.without_parameters:
         note(f"fit {symbol}: not in the partners' set, and left out: {', '.join(plan.without_parameters)}")
     for line in plan.moved:
@@ -295,6 +298,20 @@ def fit(
     write_outcome(folder, request, result, outcome.trial_rows, tests, outcome.timing)
     _show(symbol, folder, result, json, tests)
     note(f"wrote {folder}")
+
+
+def _warn_of(references: str) -> None:
+    """Say so where `references check` finds a set of the user's wrong; it is fitted all the same."""
+    from dftbparam.reference import list_datasets
+    from dftbparam.reference.check import check_dataset
+
+    if references in list_datasets():
+        return
+    errors = check_dataset(references).errors
+    if errors:
+        more = f" and {len(errors) - 1} more" if len(errors) > 1 else ""
+        note(f"warning: {references} has errors: {errors[0].subject}: {errors[0].message}{more}; see")
+        note(f"  dftbparam references check {references}")
 
 
 def _interrupted(done: int, folder: Path) -> NoReturn:
@@ -356,6 +373,8 @@ def write_outcome(
             "schema_version": SCORE_VERSION,
             "symbol": request.symbol,
             "cards": cards,
+            "uncertainty": result.uncertainty.model_dump(mode="json"),
+            "ensemble": list(result.ensemble),
             **_left_out(result, left_out),
         },
         trials=rows,
@@ -406,6 +425,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         plot_convergence,
         plot_crystals,
         plot_energy_volume,
+        plot_uncertainty,
         render,
     )
 
@@ -427,6 +447,11 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         "energy-volume": plot_crystals(f"{symbol}: energy against volume", curves),
         "convergence": plot_convergence(f"{symbol}: search, seed {request.seed}", rows, n_initial=n_initial),
         "atom": plot_atom(f"{symbol}: confined and free atom", *atom),
+        "uncertainty": plot_uncertainty(
+            f"{symbol}: parameters and crystals of the trials as good as the best",
+            result.uncertainty.model_dump(mode="json"),
+            {p.name: (p.low, p.high, p.scale == "log") for p in result.space.parameters},
+        ),
     }
     for prototype, drawn in curves.items():
         figures[f"energy-volume-{prototype.replace(' ', '-')}"] = plot_energy_volume(f"{symbol}, {prototype}", drawn)
@@ -444,12 +469,19 @@ def _show(symbol: str, folder: Path, result: FitResult, json: str | None, left_o
         for section, more in SECTION_COLUMNS.items():
             if found := section_rows(cards, section):
                 show_table("", more, found)
+        spread = result.uncertainty
+        show_table(
+            f"{symbol}, trials within {100 * spread.tolerance:.0f} % of the best: {len(spread.members)}",
+            UNCERTAINTY_COLUMNS,
+            uncertainty_rows(spread),
+        )
         if left_out:
             show_table(f"{symbol}, partners left out", LEFT_OUT_COLUMNS, rows(left_out, result))
     value = {
         "symbol": symbol,
         "folder": str(folder),
         "cards": {name: card.model_dump(mode="json") for name, card in cards.items()},
+        "uncertainty": result.uncertainty.model_dump(mode="json"),
         "at_border": list(result.at_border),
         "max_angular_momentum": angular_letters(result.tables.max_angular),
         **_left_out(result, left_out),

@@ -40,7 +40,7 @@ from dftbparam.propose.posterior import Candidates, Kernel, Posterior, Transform
 from dftbparam.propose.sobol import sobol_points
 from dftbparam.propose.success import SuccessModel
 
-FIT_POINTS: Final = 80
+FIT_POINTS: Final = 100
 """Trials the hyperparameters are fitted to; a likelihood costs the cube of this number."""
 
 POSTERIOR_POINTS: Final = 300

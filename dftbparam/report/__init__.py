@@ -10,6 +10,7 @@ from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, card_curves, plot_crystals, plot_energy_volume, plot_references
 from dftbparam.report.style import FORMATS, render
 from dftbparam.report.tables import plot_skf
+from dftbparam.report.uncertainty import plot_uncertainty
 
 __all__ = [
     "FORMATS",
@@ -26,5 +27,6 @@ __all__ = [
     "plot_energy_volume",
     "plot_references",
     "plot_skf",
+    "plot_uncertainty",
     "render",
 ]

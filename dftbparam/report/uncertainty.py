@@ -28,7 +28,10 @@ def plot_uncertainty(title: str, found: Mapping[str, Any], ranges: Mapping[str, 
     left, *right = figure.subplots(1, 4, width_ratios=[2.4, 1, 1, 1])
     _parameters(left, found["parameters"], ranges)
     n = len(found["members"])
-    left.set_title(f"{n} trials within {100 * found['tolerance']:.0f} % of the best", fontsize="small")
+    within = f"{n} {'trial' if n == 1 else 'trials'} within {100 * found['tolerance']:.0f} % of the best"
+    left.set_title(within, fontsize="small")
+    # Under the axes, where constrained layout makes room for it.
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize="small", loc="outside lower left", ncols=3)
     crystals = found["crystals"]
     for axes, key, label in zip(right, ("dV", "dB", "dE"), ("ΔV, %", "ΔB, %", "Δphase E, eV"), strict=True):
         _crystals(axes, crystals, key)
@@ -70,9 +73,7 @@ def _parameters(
     axes.set_xlim(-0.02, 1.02)
     axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.invert_yaxis()
-    if labels:
-        axes.legend(frameon=False, fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
-    else:
+    if not labels:
         empty_note(axes, "no parameter is a number")
 
 

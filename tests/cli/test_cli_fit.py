@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,14 +18,16 @@ from dftbparam.errors import CalculationError, EngineError
 from dftbparam.propose import proposer_names
 from dftbparam.publish import public_command, read_manifest, verify_folder
 from dftbparam.reference import load_dataset
+from dftbparam.reference.dataset import dataset_folder
 from dftbparam.repulsion.forms import FORMS
 from dftbparam.score import ReportCard
+from dftbparam.score.uncertainty import Uncertainty
 from dftbparam.skf import check_set
 from dftbparam.space import load_parameter_set
 from dftbparam.space.definition import space_names
 
 PLOTS = {f"energy-volume-{name}.png" for name in ("sc", "bcc", "fcc", "diamond")}
-PLOTS |= {"energy-volume.png", "convergence.png", "atom.png"}
+PLOTS |= {"energy-volume.png", "convergence.png", "atom.png", "uncertainty.png"}
 
 
 @pytest.fixture
@@ -201,6 +204,18 @@ def test_no_success_is_exit_1(run, monkeypatch):
     assert "none of 3 trials succeeded" in result.stderr
 
 
+def test_a_set_with_errors_is_named(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(campaign_fit, "run_fit", lambda *_: campaign_fit.FitOutcome([], []))
+    folder = tmp_path / "mine"
+    shutil.copytree(dataset_folder("gpaw-pbe"), folder)
+    assert "warning" not in run("fit", "Si", "--references", str(folder)).stderr
+    table = folder / "data.csv"
+    table.write_text(table.read_text() + "\n")
+    shown = run("fit", "Si", "--references", str(folder), "--out", "other").stderr
+    assert f"warning: {folder} has errors: " in shown
+    assert f"dftbparam references check {folder}" in shown
+
+
 @pytest.mark.parametrize("how", ["while searching", "while scoring"])
 def test_ctrl_c_says_how_to_go_on(run, monkeypatch, tmp_path, how):
     def interrupted(_request, _on_progress):
@@ -278,6 +293,7 @@ def test_parameters_at_the_end_of_their_range_are_named(fitted, capsys):
     result = SimpleNamespace(
         card=card,
         published=None,
+        uncertainty=Uncertainty.model_validate(score["uncertainty"]),
         at_border=["power = 10", "radius_3d = 10.5 Bohr"],
         tables=SimpleNamespace(max_angular={"Si": 2}),
     )

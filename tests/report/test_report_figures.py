@@ -222,3 +222,25 @@ def test_bad_data_are_refused():
         plot_references("Si", crystals(), 1.2, 0.8)
     with pytest.raises(InputError, match="no reference crystal"):
         plot_references("Si", [], 0.8, 1.2)
+
+
+def test_uncertainty():
+    from dftbparam.report import plot_uncertainty
+    from dftbparam.score.uncertainty import uncertainty
+
+    x = np.random.default_rng(0).random((30, 2))
+    found = uncertainty(
+        x,
+        1.0 + ((x - 0.5) ** 2).sum(axis=1),
+        [{"fcc": {"dV": 10.0 * p[0], "dB": None, "dE": 0.1}} for p in x],
+        names=("radius", "kind"),
+        from_unit=lambda u: {"radius": 2.0 * 4.0 ** u[0], "kind": "power"},
+    )
+    figure = plot_uncertainty("Xy", found.model_dump(mode="json"), {"radius": (2.0, 8.0, True), "kind": (0, 1, False)})
+    left, volumes, bulk, _ = figure.axes
+    # The choice without a number has no line; the best point sits where it was in the cube, on the log scale.
+    assert [label.get_text().split(" = ")[0] for label in left.get_yticklabels()] == ["radius"]
+    assert left.lines[-1].get_xdata()[0] == pytest.approx(x[found.members[0], 0])
+    assert volumes.get_xlabel() == "ΔV, %"
+    assert len(bulk.lines) == 1
+    assert render(figure).startswith(PNG)
