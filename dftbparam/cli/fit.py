@@ -35,8 +35,6 @@ from dftbparam.cli.output import (
 )
 from dftbparam.cli.progress import Reporter
 from dftbparam.errors import ParameterError
-from dftbparam.propose import proposer_names
-from dftbparam.space.definition import DEFAULT_SPACE, space_names
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
@@ -69,8 +67,8 @@ def fit(
         typer.Option(
             "--sampler",
             metavar="NAME",
-            help=f"Who proposes points: {', '.join(proposer_names())}.",
-            show_default=proposer_names()[0],
+            help="Who proposes points: skopt, sobol, random, cmaes, botorch, turbo.",
+            show_default="skopt",
         ),
     ] = None,
     evaluations: Annotated[
@@ -123,8 +121,8 @@ def fit(
         typer.Option(
             "--space",
             metavar="NAME|FILE",
-            help=f"What is searched: {', '.join(space_names())}, or a TOML file.",
-            show_default=DEFAULT_SPACE,
+            help="What is searched: default, ptbp, radii, shells, woods-saxon, or a TOML file.",
+            show_default="default",
         ),
     ] = None,
     start_from: Annotated[

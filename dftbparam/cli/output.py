@@ -14,8 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dftbparam.publish import prepare_file, write_json
-
 STDOUT: Final = "-"
 """What stands for standard output where a file is asked for."""
 
@@ -102,6 +100,8 @@ def angular_block(max_angular: Mapping[str, int]) -> str:
 def prepare_json(target: str | None) -> None:
     """Make sure, before a long computation, that `show_json` can write; `ParameterError` if not."""
     if target is not None and target != STDOUT:
+        from dftbparam.publish import prepare_file  # here, because it takes a third of what `campaign status` takes
+
         prepare_file(Path(target))
 
 
@@ -110,6 +110,8 @@ def show_json(target: str, value: Any) -> None:
     if target == STDOUT:
         typer.echo(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
     else:
+        from dftbparam.publish import write_json
+
         write_json(Path(target), value)
 
 
