@@ -224,6 +224,13 @@ def test_hubbard_is_a_slope():
     assert wide == pytest.approx(narrow, rel=0.05)
 
 
+def test_hubbard_where_the_ion_wavers():
+    # The anion of erbium has no bound 4f shell any more; U still lies between those of its neighbours.
+    before, here, after = (hubbard(s, element(s).configuration, ["4f"])["4f"] for s in ("Ho", "Er", "Tm"))
+    assert before < here < after
+    assert here == pytest.approx(0.5 * (before + after), rel=3e-3)
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [({"1s": 3.0}, "occupation 3.0"), ({"1x": 1.0}, "'1x'"), ({"1p": 1.0}, "'1p'")]
 )
