@@ -102,19 +102,11 @@ def running_slurm(cpus: int) -> Iterator[Slurm]:
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
     user = "root" if os.getuid() == 0 else os.environ.get("USER", "root")
-    (folder / "slurm.conf").write_text(
-        CONFIGURATION.format(
-            host=socket.gethostname().split(".")[0],
-            user=user,
-            folder=folder,
-            cpus=cpus,
-            controller_port=free_port(),
-            node_port=free_port(),
-        )  # fmt: skip
-    )
-    munge = [f"--{name}={folder}/munge{ending}" for name, ending in
-             (("socket", ".socket"), ("key-file", ".key"), ("pid-file", ".pid"), ("log-file", ".log"),
-              ("seed-file", ".seed"))]  # fmt: skip
+    values = {"host": socket.gethostname().split(".")[0], "user": user, "folder": folder, "cpus": cpus}
+    ports = {"controller_port": free_port(), "node_port": free_port()}
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(**values, **ports))
+    places = {"socket": "socket", "key-file": "key", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    munge = [f"--{option}={folder}/munge.{ending}" for option, ending in places.items()]
     slurm = Slurm(folder, [])
 
     def start(name: str, *arguments: str) -> None:
