@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,7 +15,8 @@ from dftbparam.errors import AtomError, ParameterError
 from dftbparam.repulsion.forms import get_form
 from dftbparam.repulsion.spline import to_spline
 from dftbparam.skf.model import EXTENDED_COLUMNS, SIMPLE_COLUMNS, OnSite, Repulsion, SKFile, SKSet, SplineRepulsion
-from dftbparam.slako.pseudoatom import PseudoAtom, solve_pseudo_atom
+from dftbparam.slako.pseudoatom import solve_pseudo_atom
+from dftbparam.slako.tabulated import PairAtom
 from dftbparam.slako.twocentre import two_centre_integrals
 from dftbparam.space import ElementParameters, ParameterSet
 
@@ -40,8 +41,8 @@ that a quintic spline through them is exact to 1e-6 from 1.5 Bohr on, and five t
 
 
 def pair_files(
-    first: PseudoAtom,
-    second: PseudoAtom,
+    first: PairAtom,
+    second: PairAtom,
     *,
     functional: str = "PBE",
     superposition: str = "density",
@@ -132,18 +133,7 @@ def build_tables(
     files: dict[tuple[str, str], SKFile] = {}
     for i, a in enumerate(names):
         for b in names[i:]:
-            forward, backward = pair_files(
-                atoms[a],
-                atoms[b],
-                functional=parameters.functional,
-                superposition=parameters.superposition,
-                grid_step=grid_step,
-                cutoff=cutoff,
-            )
-            if repulsion:
-                spline = pair_spline(records[a], records[b])
-                forward, backward = with_repulsion(forward, spline), with_repulsion(backward, spline)
-            files[a, b], files[b, a] = forward, backward
+            files |= build_pair(parameters, atoms, a, b, repulsion=repulsion, grid_step=grid_step, cutoff=cutoff)
             if on_pair is not None:
                 on_pair(a, b)
     return SKSet(
@@ -151,6 +141,36 @@ def build_tables(
         max_angular={symbol: record.max_angular for symbol, record in records.items()},
         metadata={"parameters": parameters.name},
     )
+
+
+def build_pair(
+    parameters: ParameterSet,
+    atoms: Mapping[str, PairAtom],
+    first: str,
+    second: str,
+    *,
+    repulsion: bool = True,
+    grid_step: float = GRID_STEP,
+    cutoff: float | None = None,
+) -> dict[tuple[str, str], SKFile]:
+    """Return both ordered files of a pair of elements, or the one of an element with itself.
+
+    The lighter element is always the first of the integrals, so that a file has the same bits whatever else is built
+    and in whatever order. ``atoms`` holds both elements, solved; the other arguments are those of `build_tables`.
+    """
+    a, b = sorted((first, second), key=lambda symbol: element(symbol).number)
+    forward, backward = pair_files(
+        atoms[a],
+        atoms[b],
+        functional=parameters.functional,
+        superposition=parameters.superposition,
+        grid_step=grid_step,
+        cutoff=cutoff,
+    )
+    if repulsion:
+        spline = pair_spline(parameters.element(a), parameters.element(b))
+        forward, backward = with_repulsion(forward, spline), with_repulsion(backward, spline)
+    return {(a, b): forward, (b, a): backward}
 
 
 def pair_spline(first: ElementParameters, second: ElementParameters) -> SplineRepulsion | None:
@@ -185,7 +205,7 @@ def _nodes(longest: float, grid_step: float) -> Array:
     return np.array(nodes)
 
 
-def _file(atom: PseudoAtom, table: Array, grid_step: float, extended: bool, homonuclear: bool) -> SKFile:
+def _file(atom: PairAtom, table: Array, grid_step: float, extended: bool, homonuclear: bool) -> SKFile:
     on_site = None
     if homonuclear:
         energies, hubbard, occupations = np.zeros(4), np.zeros(4), np.zeros(4)
