@@ -1,0 +1,250 @@
+"""Finds run folders and reads them; what is damaged or missing is said, and the rest is read all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from dftbparam.elements import all_symbols
+from dftbparam.errors import DftbparamError, InputError, StoreError
+from dftbparam.reference import DEFAULT_DATASET, load_dataset
+from dftbparam.report.html.records import (
+    MANIFEST_NAME,
+    PARAMETERS_NAME,
+    SCORE_NAME,
+    TRIALS_NAME,
+    StoredCard,
+    StoredManifest,
+    StoredParameters,
+    StoredScore,
+    StoredTrial,
+    read_record,
+    read_trials,
+)
+from dftbparam.store import STORE_NAME, RunOverview, TrialStore
+
+OURS: Final = "this fit"
+PUBLISHED: Final = "published PTBP"
+"""Names of the two cards in score.json, as fits write them."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be read: where (for people), what is wrong, and whose element it is, where known."""
+
+    where: str
+    message: str
+    symbol: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One element's run folder. ``source`` is the folder's name under the folder that was given."""
+
+    symbol: str
+    source: str
+    score: StoredScore
+    parameters: StoredParameters | None = None
+    manifest: StoredManifest | None = None
+    trials: tuple[StoredTrial, ...] = ()
+
+    @property
+    def ours(self) -> StoredCard:
+        """The card of the fit: by name, else the first."""
+        cards = self.score.cards
+        return cards.get(OURS) or next(iter(cards.values()))
+
+    @property
+    def published(self) -> StoredCard | None:
+        """The card of the published set, where there is one."""
+        return self.score.cards.get(PUBLISHED)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All that was found.
+
+    Attributes
+    ----------
+    sources
+        Names of the folders given.
+    results
+        By symbol, in order of atomic number.
+    reasons
+        Symbol to why there is no result, for every element without one.
+    problems
+        What could not be read. A report of a collection with problems is not the whole truth.
+    notes
+        What a reader should know: elements found twice, runs without a manifest.
+    """
+
+    sources: tuple[str, ...]
+    results: dict[str, Result]
+    reasons: dict[str, str] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DATASET) -> Collection:
+    """Read run folders, and folders of run folders, in the order given; of two results of an element the last stays.
+
+    Parameters
+    ----------
+    folders
+        Each a run folder (it holds score.json) or a folder of such folders, looked into one level deep, by name.
+    dataset
+        Reference set that tells which elements could have been fitted at all.
+
+    Raises
+    ------
+    InputError
+        No folder given, a folder is missing, or nothing in them is a result, damaged or not.
+    """
+    if not folders:
+        raise InputError("a report needs at least one folder")
+    for folder in folders:
+        if not Path(folder).is_dir():
+            what = "is a file" if Path(folder).exists() else "does not exist"
+            raise InputError(
+                f"{str(folder)!r} {what}; right would be a run folder (with {SCORE_NAME}) or a folder of run folders",
+                path=str(folder),
+            )
+    found: dict[str, Result] = {}
+    problems: list[Problem] = []
+    notes: list[str] = []
+    for folder in folders:
+        for path in _run_folders(Path(folder)):
+            result = _read(path, _shown(path, Path(folder)), problems, notes)
+            if result is None:
+                continue
+            earlier = found.pop(result.symbol, None)
+            if earlier is not None:
+                notes.append(f"{result.symbol} was found twice: {result.source} is shown, {earlier.source} is not")
+            found[result.symbol] = result
+    if not found and not problems:
+        raise InputError(
+            f"no results in {', '.join(repr(str(folder)) for folder in folders)}: neither they nor the folders in them "
+            f"hold {SCORE_NAME}",
+            folders=[str(folder) for folder in folders],
+        )
+    results = {symbol: found[symbol] for symbol in all_symbols() if symbol in found}
+    return Collection(
+        sources=tuple(_name(Path(folder)) for folder in folders),
+        results=results,
+        reasons=_reasons([Path(folder) for folder in folders], results, problems, notes, dataset),
+        problems=tuple(problems),
+        notes=tuple(notes),
+    )
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name or "/"
+
+
+def _shown(path: Path, folder: Path) -> str:
+    """A path as the page names it: from the folder given on, so that it does not tell where that folder lies."""
+    return _name(folder) if path == folder else f"{_name(folder)}/{path.name}"
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    if (folder / SCORE_NAME).exists():
+        yield folder
+        return
+    yield from sorted(path for path in folder.iterdir() if path.is_dir() and (path / SCORE_NAME).exists())
+
+
+def _read(path: Path, source: str, problems: list[Problem], notes: list[str]) -> Result | None:
+    symbol = path.name if path.name in all_symbols() else ""
+
+    def failed(error: DftbparamError, name: str) -> None:
+        message = error.message.replace(f"{path / name}", name, 1)
+        problems.append(Problem(f"{source}/{name}", message.removeprefix(f"{name}: "), symbol))
+
+    try:
+        score = read_record(path / SCORE_NAME, StoredScore)
+    except DftbparamError as error:
+        failed(error, SCORE_NAME)
+        return None
+    if score.symbol not in all_symbols():
+        problems.append(
+            Problem(f"{source}/{SCORE_NAME}", f"{score.symbol[:60]!r} is no element from H to Cm; not shown", symbol)
+        )
+        return None
+    symbol = score.symbol
+    parameters = manifest = None
+    trials: tuple[StoredTrial, ...] = ()
+    try:
+        parameters = read_record(path / PARAMETERS_NAME, StoredParameters)
+    except DftbparamError as error:
+        failed(error, PARAMETERS_NAME)
+    if (path / TRIALS_NAME).exists():
+        try:
+            trials = read_trials(path / TRIALS_NAME)
+        except DftbparamError as error:
+            failed(error, TRIALS_NAME)
+    if (path / MANIFEST_NAME).exists():
+        try:
+            manifest = read_record(path / MANIFEST_NAME, StoredManifest)
+        except DftbparamError as error:
+            failed(error, MANIFEST_NAME)
+    else:
+        notes.append(f"{symbol}: {source} has no {MANIFEST_NAME}; the run was interrupted, or is being written")
+    return Result(symbol, source, score, parameters, manifest, trials)
+
+
+def _reasons(
+    folders: Sequence[Path],
+    results: dict[str, Result],
+    problems: Sequence[Problem],
+    notes: list[str],
+    dataset: str | Path,
+) -> dict[str, str]:
+    """Say per element without a result why: what is damaged, what the store knows, what the references lack."""
+    damaged = {problem.symbol: f"{problem.where}: {problem.message}" for problem in problems if problem.symbol}
+    states = _states(folders, notes)
+    data = load_dataset(dataset)
+    covered = {crystal.symbol for crystal in data.crystals if crystal.partner is None}
+    begun = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
+    reasons = {}
+    for symbol in all_symbols():
+        if symbol in results:
+            continue
+        if symbol in damaged:
+            reasons[symbol] = damaged[symbol]
+        elif symbol in states:
+            reasons[symbol] = states[symbol]
+        elif symbol in begun:
+            reasons[symbol] = f"a folder without {SCORE_NAME}: the run has not finished"
+        elif symbol not in covered:
+            reasons[symbol] = f"not fitted; {data.name} has no elemental crystal of it"
+        else:
+            reasons[symbol] = "not in the folders given"
+    return reasons
+
+
+def _states(folders: Sequence[Path], notes: list[str]) -> dict[str, str]:
+    """What the trial stores in the folders say of runs named after an element, ``NAME/Si``."""
+    states: dict[str, str] = {}
+    for folder in folders:
+        if not (folder / STORE_NAME).is_file():
+            continue
+        try:
+            with TrialStore.open(folder / STORE_NAME, create=False) as store:
+                overview = store.overview()
+        except StoreError as error:
+            notes.append(f"{_name(folder)}/{STORE_NAME} tells nothing of runs ({type(error).__name__})")
+            continue
+        for run in overview:
+            symbol = run.run_id.rpartition("/")[2]
+            if symbol in all_symbols():
+                states[symbol] = _state(run)
+    return states
+
+
+def _state(run: RunOverview) -> str:
+    done = run.finished + run.failed
+    budget = "" if run.evaluations is None else f" of {run.evaluations}"
+    what = f"{run.state or 'begun'}, {done}{budget} trials" if done else (run.state or "begun, no trial yet")
+    return f"{what}: {run.message}" if run.message else what

@@ -1,0 +1,182 @@
+// The periodic table, its legend, the summary, the list, and what happens when the page opens.
+
+const grid = document.getElementById("grid");
+const state = { figure: 0, set: "ours", order: "number", down: false };
+const cells = new Map();
+
+function valueOf(one, set = state.set, i = state.figure) {
+  if (!one.ours) return null;
+  const [a, b] = [one.ours[i], one.published ? one.published[i] : null];
+  if (set === "ours") return a;
+  if (set === "published") return b;
+  if (!known(a) || !known(b)) return null;
+  return DATA.figures[i].kind === "verdict" ? b - a : a - b;
+}
+function wording(value, set = state.set, i = state.figure) {
+  const figure = DATA.figures[i];
+  if (!known(value)) return "\u2013";
+  if (figure.kind === "verdict") return set === "difference" ? (value < 0 ? "better" : value > 0 ? "worse" : "same") : value ? "yes" : "no";
+  return fixed(value, Math.abs(value) >= 1000 ? 0 : figure.digits, set === "difference");
+}
+function currentScale() {
+  const figure = DATA.figures[state.figure], signed = state.set === "difference";
+  const sets = signed ? ["difference"] : ["ours", "published"];
+  const values = figure.kind === "verdict" ? [1] : DATA.elements.flatMap((one) => sets.map((set) => valueOf(one, set))).filter(known);
+  return { ...makeScale(values, signed), stops: signed ? DATA.diverging : DATA.cividis };
+}
+
+function buildGrid() {
+  const rows = new Map();
+  for (const one of DATA.elements) {
+    const [row, column, narrowRow, narrowColumn] = one.place;
+    if (!rows.has(row)) rows.set(row, el("div", { role: "row", "aria-rowindex": row }));
+    const button = el("button", { type: "button", class: "cell", tabindex: "-1", id: `cell-${one.symbol}`, "--r": row, "--c": column, "--nr": narrowRow, "--nc": narrowColumn,
+      onclick: () => openElement(one.symbol), onfocus: () => rove(one.symbol) },
+      el("span", { class: "number", "aria-hidden": "true" }, one.number), el("span", { class: "symbol" }, one.symbol), el("span", { class: "value" }));
+    cells.set(one.symbol, button);
+    rows.get(row).append(el("div", { role: "gridcell", "aria-colindex": column }, button));
+  }
+  grid.append(...[...rows].sort((a, b) => a[0] - b[0]).map(([, row]) => row), el("div", { class: "gap", role: "presentation" }));
+  const start = DATA.elements.find((one) => one.ours) || DATA.elements[0];
+  rove(start.symbol);
+}
+function rove(symbol) {
+  for (const [name, cell] of cells) cell.tabIndex = name === symbol ? 0 : -1;
+}
+function focusCell(symbol, focus) {
+  if (!cells.has(symbol)) return;
+  rove(symbol);
+  if (focus) cells.get(symbol).focus();
+}
+// By where cells are on the screen, because the narrow table is another one than the wide.
+function neighbour(from, dx, dy) {
+  const centre = (cell) => { const b = cell.getBoundingClientRect(); return [b.left + b.width / 2, b.top + b.height / 2]; };
+  const [x, y] = centre(from);
+  let best = null, least = Infinity;
+  for (const cell of cells.values()) {
+    const [u, v] = centre(cell).map((c, i) => c - [x, y][i]);
+    const along = u * dx + v * dy, across = Math.abs(u * dy) + Math.abs(v * dx);
+    if (along > 4 && along + 4 * across < least && (dy !== 0 || across < 4)) { best = cell; least = along + 4 * across; }
+  }
+  return best;
+}
+let typed = "", typedAt = 0;
+grid.addEventListener("keydown", (event) => {
+  const cell = event.target.closest(".cell");
+  if (!cell || event.altKey || event.metaKey) return;
+  const all = [...cells.values()], order = all.indexOf(cell);
+  const box = cell.getBoundingClientRect();
+  const sameRow = all.filter((c) => Math.abs(c.getBoundingClientRect().top - box.top) < 4).sort((a, b) => a.getBoundingClientRect().left - b.getBoundingClientRect().left);
+  let to;
+  if (event.key === "ArrowLeft") to = neighbour(cell, -1, 0) || all[order - 1];
+  else if (event.key === "ArrowRight") to = neighbour(cell, 1, 0) || all[order + 1];
+  else if (event.key === "ArrowUp") to = neighbour(cell, 0, -1);
+  else if (event.key === "ArrowDown") to = neighbour(cell, 0, 1);
+  else if (event.key === "Home") to = event.ctrlKey ? all[0] : sameRow[0];
+  else if (event.key === "End") to = event.ctrlKey ? all[all.length - 1] : sameRow[sameRow.length - 1];
+  else if (/^[a-z]$/i.test(event.key) && !event.ctrlKey) {
+    typed = event.timeStamp - typedAt < 900 ? typed + event.key : event.key;
+    typedAt = event.timeStamp;
+    const name = typed[0].toUpperCase() + typed.slice(1).toLowerCase();
+    to = cells.get(name) || all.find((c) => c.id.startsWith(`cell-${name}`));
+  } else return;
+  event.preventDefault();
+  if (to) to.focus();
+});
+
+function paint() {
+  const figure = DATA.figures[state.figure];
+  const scale = figure ? currentScale() : null;
+  for (const one of DATA.elements) {
+    const cell = cells.get(one.symbol), value = figure ? valueOf(one) : null;
+    cell.className = `cell ${known(value) ? "result" : "empty"}${one.reason && /\.(json|csv):/.test(one.reason) ? " damaged" : ""}`;
+    cell.lastChild.textContent = known(value) ? wording(value) : one.ours ? "no number" : "";
+    cell.lastChild.hidden = !one.ours;
+    const colour = known(value) ? colourAt(scale.share(value), scale.stops) : null;
+    cell.style.background = colour ? css(colour) : "";
+    cell.style.color = colour ? inkOn(colour) : "";
+    const what = !one.ours ? `no result: ${one.reason}` : `${figure ? figure.label : ""}, ${DATA.sets[state.set]}: ${known(value) ? wording(value) : "no number"} ${known(value) && figure ? figure.unit : ""}`;
+    cell.setAttribute("aria-label", `${one.name}, ${one.symbol}, ${one.number}; ${what}`.trim());
+  }
+  if (!figure) return;
+  document.getElementById("figure-text").textContent = figure.text + (state.set === "difference" ? " Difference: this fit minus published PTBP." : "");
+  legend(figure, scale);
+  list(figure);
+}
+function legend(figure, scale) {
+  const place = document.getElementById("legend"), signed = state.set === "difference";
+  const empty = el("span", {}, el("i", {}), "no result");
+  if (figure.kind === "verdict") {
+    const entries = signed ? [[-1, "better than PTBP"], [0, "same"], [1, "worse"]] : [[1, "yes"], [0, "no"]];
+    place.replaceChildren(el("div", { class: "swatches" }, ...entries.map(([value, text]) => el("span", {}, el("i", { background: css(colourAt(scale.share(value), scale.stops)) }), text)), empty));
+    return;
+  }
+  const bar = scale.stops.map((stop, i) => `${stop} ${(100 * i) / (scale.stops.length - 1)}%`).join(", ");
+  const shares = [0, 0.25, 0.5, 0.75, 1];
+  const digits = Math.max(figure.digits, 1);
+  place.replaceChildren(
+    el("div", { class: "bar", background: `linear-gradient(to right, ${bar})` }),
+    el("div", { class: "ticks" }, ...shares.map((share) => el("span", { left: `${100 * share}%` }, fixed(scale.value(share), Math.abs(scale.value(share)) >= 100 ? 0 : digits, signed)))),
+    el("div", { class: "swatches quiet" }, el("span", {}, `${figure.label}${figure.unit ? `, ${figure.unit}` : ""}; ${scale.kind}${signed ? "; blue: this fit is better, orange: PTBP is" : ", the same for both sets"}`), empty));
+}
+
+function summary() {
+  const place = document.getElementById("summary"), section = place.closest("section");
+  if (!DATA.summary.length) { section.hidden = true; return; }
+  const rows = DATA.summary.map((row) => ({ ...row, i: DATA.figures.findIndex((f) => f.key === row.key) })).map((row) => ({ ...row, figure: DATA.figures[row.i] }));
+  const number = (row, key) => (row.figure.kind === "verdict" ? `${row[key]} of ${row.n}` : general(row[key], 3));
+  const made = table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }], ["elements", "n"], [DATA.sets.ours, (r) => number(r, "ours")], [DATA.sets.published, (r) => number(r, "published")],
+    ["median, this fit", (r) => general(r.ours_median, 3)], ["median, PTBP", (r) => general(r.published_median, 3)], ["this fit better", "better"], ["equal", "equal"]], rows);
+  place.replaceChildren(...made.querySelector("table").children);
+  section.append(el("p", { class: "quiet" }, "Means over elements; of verdicts the number of yes."));
+}
+function list(figure) {
+  const place = document.getElementById("list");
+  const sets = ["ours", "published", "difference"];
+  const rows = DATA.elements.filter((one) => one.ours);
+  const key = (one) => (state.order === "number" ? one.number : valueOf(one, state.order));
+  rows.sort((a, b) => {
+    const [u, v] = [key(a), key(b)];
+    if (!known(u) || !known(v)) return known(u) ? -1 : known(v) ? 1 : a.number - b.number;
+    return (state.down ? v - u : u - v) || a.number - b.number;
+  });
+  const heads = [["number", "element"], ...sets.map((set) => [set, DATA.sets[set]])];
+  const head = el("tr", {}, ...heads.map(([order, text]) => el("th", { scope: "col", class: order === "number" ? "left" : null, "aria-sort": state.order === order ? (state.down ? "descending" : "ascending") : "none" },
+    el("button", { type: "button", "data-order": order, onclick: () => { state.down = state.order === order ? !state.down : false; state.order = order; list(figure); place.querySelector(`[data-order=${order}]`).focus(); } },
+      text + (state.order === order ? (state.down ? " \u2193" : " \u2191") : "")))));
+  place.replaceChildren(el("caption", {}, `${figure.label}${figure.unit ? `, ${figure.unit}` : ""}`), el("thead", {}, head),
+    el("tbody", {}, ...rows.map((one) => el("tr", {}, el("th", { scope: "row", class: "left" }, el("a", { href: `#${one.symbol}`, onclick: (event) => { event.preventDefault(); openElement(one.symbol); } }, `${one.symbol} ${one.name}`)),
+      ...sets.map((set) => el("td", {}, wording(valueOf(one, set), set)))))));
+}
+
+function controls() {
+  const choice = document.getElementById("figure");
+  choice.append(...DATA.figures.map((figure, i) => el("option", { value: i }, figure.label + (figure.unit ? `, ${figure.unit}` : ""))));
+  choice.addEventListener("change", () => { state.figure = Number(choice.value); paint(); });
+  const both = DATA.elements.some((one) => one.published);
+  for (const set of both ? ["ours", "published", "difference"] : ["ours"]) {
+    document.getElementById("sets").append(el("label", {}, el("input", { type: "radio", name: "set", value: set, checked: set === "ours", onchange: () => { state.set = set; paint(); } }), DATA.sets[set]));
+  }
+  document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
+  document.getElementById("csv-all").addEventListener("click", () => {
+    const sets = ["ours", "published", "difference"];
+    downloadCsv("elements.csv", [["number", "symbol", "name", ...DATA.figures.flatMap((f) => sets.map((set) => `${f.key.replace(".", "_")}_${set}`)), "reason"],
+      ...DATA.elements.map((one) => [one.number, one.symbol, one.name, ...DATA.figures.flatMap((_, i) => sets.map((set) => valueOf(one, set, i))), one.reason])]);
+  });
+}
+function remarks() {
+  const listed = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
+  if (DATA.problems.length)
+    document.getElementById("problems").append(el("div", { class: "alert", role: "note" }, el("strong", {}, "Some files could not be read; this report is incomplete."), listed(DATA.problems.map(([where, why]) => `${where}: ${why}`))));
+  if (DATA.notes.length) document.getElementById("notes").append(el("h2", {}, "Notes"), listed(DATA.notes));
+  const n = DATA.elements.filter((one) => one.ours).length;
+  document.getElementById("intro").textContent = `${n} of ${DATA.elements.length} elements have a result. Errors are against DFT, on the crystals that each element's card names.`;
+}
+
+buildGrid();
+controls();
+remarks();
+summary();
+paint();
+if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1));
+window.addEventListener("hashchange", () => { if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1)); });
