@@ -57,6 +57,7 @@ WORKER_SETTINGS: Final = {
     "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
     "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
     "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
 }
 """Dask's settings for workers, as environment variables."""
 

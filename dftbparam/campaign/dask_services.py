@@ -120,7 +120,8 @@ class LocalService:
             # A trial waits at the scheduler rather than behind another one: Dask blames the death of a worker on
             # everything that waits there. Memory limits are left to the operating system: Dask's own pause workers on
             # a busy machine.
-            with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+            settings = {"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}
+            with dask.config.set(settings):
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.count,
                     threads_per_worker=1,

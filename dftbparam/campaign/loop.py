@@ -186,28 +186,27 @@ class Loop:
             self._take(self._keep(0.0))
             if self._stopping(interrupt):
                 return
-            asked = asker.submit(self.state.next_ready)
+            # A block at a time: each change of threads costs as much as storing a trial.
+            asked = asker.submit(self.state.next_block)
             meanwhile: list[Trial] = []
             while not futures.wait([asked], KEEP_SECONDS).done:
                 meanwhile += self._keep(0.0)
                 if self._stopping(interrupt):
                     return
-            trial = asked.result()
+            trials = asked.result()
             self._take(meanwhile)
-            if trial is not None:
-                if not started:
-                    self.place.start(self.evaluate, self.context)
-                    self.first_start = time.monotonic()
-                    started = True
-                index, x = trial
+            if trials and not started:
+                self.place.start(self.evaluate, self.context)
+                self.first_start = time.monotonic()
+                started = True
+            for index, x in trials:
                 self.points[index] = x
                 self.place.submit(index, self.space.from_unit(x))
-            elif meanwhile:
+            if trials or meanwhile:
                 continue
-            elif self.points:
-                self._take(self._keep(POLL_SECONDS))
-            else:
+            if not self.points:
                 return
+            self._take(self._keep(POLL_SECONDS))
 
     def _keep(self, timeout: float) -> list[Trial]:
         """Store what has ended, or ends within ``timeout`` seconds."""

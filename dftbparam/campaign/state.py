@@ -240,6 +240,16 @@ class CampaignState:
         self._asked = k + 1
         return k, point
 
+    def next_block(self) -> list[tuple[int, tuple[float, ...]]]:
+        """Hand out the next trials that may start now and need no more than one proposal, as (index, point)."""
+        trials = []
+        while (trial := self.next_ready()) is not None:
+            trials.append(trial)
+            later = self._asked - self.n_initial
+            if later >= 0 and later % self.batch == 0:
+                break
+        return trials
+
     def ready(self) -> list[tuple[int, tuple[float, ...]]]:
         """Hand out every trial that may start now, as (index, point)."""
         trials = []

@@ -33,7 +33,7 @@ from dftbparam.store.locks import locks_of, taken
 from dftbparam.store.records import STATES, Run, RunOverview, Trial, flat_row, to_json
 from dftbparam.store.schema import SCHEMA_VERSION, bring_up_to_date, read_version
 from dftbparam.store.tables import HOLDERS, RUN_STATES, RUNS, TOTALS, TRIALS
-from dftbparam.store.totals import count_trial, overview_query, totals_from_trials
+from dftbparam.store.totals import COUNT_TRIAL, count_parameters, overview_query, totals_from_trials
 
 STORE_NAME: Final = "trials.sqlite"
 """Name of the store in the folder of a run."""
@@ -357,7 +357,7 @@ class TrialStore:
 
     def _count(self, connection: sa.Connection, trial: Trial) -> None:
         """Add a trial that was inserted to the totals of its run."""
-        if connection.execute(count_trial(trial, _now())).rowcount != 1:
+        if connection.execute(COUNT_TRIAL, count_parameters(trial, _now())).rowcount != 1:
             raise StoreError(
                 f"trial store {self.where} is damaged: run {trial.run_id!r} has no totals", run_id=trial.run_id
             )
