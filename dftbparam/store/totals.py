@@ -67,7 +67,7 @@ def _count_statement() -> sa.Update:
 
 
 COUNT_TRIAL: Final = _count_statement()
-"""The statement that adds a trial to the totals of its run, with parameters as `count_parameters` gives them. Made once,
+"""The statement that adds a trial to the totals of its run; parameters as `count_parameters` gives them. Made once,
 because making it takes longer than the database takes to obey it."""
 
 
