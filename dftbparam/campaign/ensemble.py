@@ -33,9 +33,15 @@ def ensemble(trials: Sequence[Trial], space: SearchSpace, tolerance: float = TOL
         [trial.details.get("crystals", {}) for trial in good],
         names=space.names,
         from_unit=from_unit,
+        ranges=ranges(space),
         indices=[trial.index for trial in good],
         tolerance=tolerance,
     )
+
+
+def ranges(space: SearchSpace) -> dict[str, tuple[float, float, bool]]:
+    """Ends of each parameter's range, and whether its scale is logarithmic."""
+    return {p.name: (p.low, p.high, p.scale == "log") for p in space.parameters}
 
 
 def members(found: Uncertainty, trials: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -413,6 +413,7 @@ def _asked(request: FitRequest) -> dict[str, Any]:
 
 def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
     """Draw the plots of a fit, as PNG files by name."""
+    from dftbparam.campaign.ensemble import ranges
     from dftbparam.campaign.fit_curves import cards_of, fit_curves, plotted_range
     from dftbparam.engine.factory import make_engine
     from dftbparam.reference import load_dataset
@@ -448,7 +449,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         "uncertainty": plot_uncertainty(
             f"{symbol}: parameters and crystals of the trials as good as the best",
             result.uncertainty.model_dump(mode="json"),
-            {p.name: (p.low, p.high, p.scale == "log") for p in result.space.parameters},
+            ranges(result.space),
         ),
     }
     for prototype, drawn in curves.items():

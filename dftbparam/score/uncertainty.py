@@ -9,7 +9,7 @@ process through log objective (its leave-one-out R^2 is reported; with a low one
   grown by the tolerance;
 - the *total effect* over the whole search space, the total-order index of Sobol' : the share of the variance of log
   objective that would stay if all other parameters were known (Homma and Saltelli, Reliab. Eng. Syst. Saf. 52, 1
-  (1996)).
+  (1996)). Points are weighted as the cube weights them: uniformly on a parameter's own scale, or by its prior.
 """
 
 from __future__ import annotations
@@ -143,6 +143,7 @@ def uncertainty(
     *,
     names: Sequence[str],
     from_unit: Callable[[Array], Mapping[str, Any]],
+    ranges: Mapping[str, tuple[float, float, bool]],
     indices: Sequence[int] | None = None,
     tolerance: float = TOLERANCE,
 ) -> Uncertainty:
@@ -160,6 +161,8 @@ def uncertainty(
         Of the parameters (d,).
     from_unit
         Maps a point (d,) to values by name. Parameters whose values are not numbers are left out.
+    ranges
+        Ends of each parameter's range, and whether its scale is logarithmic.
     indices
         Of the trials; 0 to n - 1 without.
     tolerance
@@ -196,7 +199,7 @@ def uncertainty(
             ParameterUncertainty(
                 name=name,
                 spread=spread,
-                share_of_range=float(np.ptp(x[members, i])),
+                share_of_range=_share([float(v[name]) for v in values], *ranges[name]),
                 interval=interval,
                 total_effect=None if effects is None else float(effects[i]),
             )
@@ -229,9 +232,10 @@ def total_effects(function: Callable[[Array], Array], dimensions: int, points: i
     for i in range(dimensions):
         mixed[i, :, i] = b[:, i]
     f_ab = function(mixed.reshape(-1, dimensions)).reshape(dimensions, 1, points)
-    if np.ptp(function(a)) == 0.0:
+    f_a = function(a)
+    if np.ptp(f_a) == 0.0:
         return np.zeros(dimensions)
-    found = sobol_indices(func={"f_A": function(a)[None], "f_B": function(b)[None], "f_AB": f_ab}, n=points)
+    found = sobol_indices(func={"f_A": f_a[None], "f_B": function(b)[None], "f_AB": f_ab}, n=points)
     effects: Array = np.clip(np.asarray(found.total_order, dtype=np.float64).reshape(dimensions), 0.0, 1.0)
     return effects
 
@@ -305,6 +309,13 @@ def _spread(values: Sequence[float]) -> Spread | None:
     array = np.asarray(values)
     std = float(array.std(ddof=1)) if len(array) > 1 else 0.0
     return Spread(best=values[0], mean=float(array.mean()), std=std, low=float(array.min()), high=float(array.max()))
+
+
+def _share(values: Sequence[float], low: float, high: float, log: bool) -> float:
+    """Length of the values' range over that from low to high, on the parameter's scale."""
+    if log:
+        return float(np.log(max(values) / min(values)) / np.log(high / low))
+    return (max(values) - min(values)) / (high - low)
 
 
 def _crystals(members: Sequence[Mapping[str, Mapping[str, Any]]]) -> tuple[CrystalUncertainty, ...]:

@@ -235,6 +235,7 @@ def test_uncertainty():
         [{"fcc": {"dV": 10.0 * p[0], "dB": None, "dE": 0.1}} for p in x],
         names=("radius", "kind"),
         from_unit=lambda u: {"radius": 2.0 * 4.0 ** u[0], "kind": "power"},
+        ranges={"radius": (2.0, 8.0, True), "kind": (0, 1, False)},
     )
     figure = plot_uncertainty("Xy", found.model_dump(mode="json"), {"radius": (2.0, 8.0, True), "kind": (0, 1, False)})
     left, volumes, bulk, _ = figure.axes

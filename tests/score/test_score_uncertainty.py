@@ -53,6 +53,7 @@ def _found(tolerance=0.1, **kwargs):
         crystals,
         names=("a", "b", "c"),
         from_unit=lambda u: {"a": 10.0 * u[0], "b": 2.0 - u[1], "c": u[2]},
+        ranges={"a": (0.0, 10.0, False), "b": (1.0, 2.0, False), "c": (0.0, 1.0, False)},
         indices=np.arange(len(y)) + 100,
         tolerance=tolerance,
     )
@@ -83,6 +84,19 @@ def test_crystals_of_the_ensemble():
     assert bcc.without_minimum == len(_found().members)
 
 
+def test_share_of_the_range_is_on_the_scale_of_the_parameter():
+    # The cube is stretched, as by a prior; the range is not.
+    found = uncertainty(
+        np.array([[0.1], [0.9]]),
+        [1.0, 1.0],
+        [{}, {}],
+        names=("a",),
+        from_unit=lambda u: {"a": 4.0 if u[0] < 0.5 else 8.0},
+        ranges={"a": (1.0, 64.0, True)},
+    )
+    assert found.parameters[0].share_of_range == pytest.approx(1.0 / 6.0)
+
+
 def test_few_trials_have_no_model():
     found = _found(n=5)
     assert found.model_r2 is None
@@ -96,4 +110,4 @@ def test_same_every_time():
 def test_shapes_must_fit():
     x, y, crystals = _bowl()
     with pytest.raises(ParameterError, match="do not fit"):
-        uncertainty(x[:, :2], y, crystals, names=("a", "b", "c"), from_unit=lambda u: {})
+        uncertainty(x[:, :2], y, crystals, names=("a", "b", "c"), from_unit=lambda u: {}, ranges={})
