@@ -75,6 +75,32 @@ def counting(what: str, total: int) -> Iterator[Callable[[str], None]]:
         yield advance
 
 
+@contextmanager
+def stages() -> Iterator[Callable[[str, str, int, int], None]]:
+    """Show work in stages of known length; yields ``tell(stage, name, done, total)``."""
+    console = err()
+    if not console.is_terminal:
+
+        def tell(stage: str, name: str, done: int, total: int) -> None:
+            # Thousands of steps are not thousands of lines.
+            if done == total or done % max(total // 100, 1) == 0:
+                note(f"{stage}: {done}/{total} {name}")
+
+        yield tell
+        return
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    ) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(stage: str, name: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage, total=total)
+            bar.update(tasks[stage], completed=done, description=f"{stage} {name}")
+
+        yield advance
+
+
 class Reporter:
     """Shows `dftbparam.campaign.run.Progress` events; use it as a context manager and call it with each event."""
 

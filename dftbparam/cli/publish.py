@@ -1,0 +1,128 @@
+"""``dftbparam publish``: a parameter set from results."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dftbparam.cli.options import check_symbol
+from dftbparam.cli.output import STDOUT, Column, JsonOption, note, prepare_json, show_json, show_table
+from dftbparam.cli.progress import stages
+
+
+class Pairs(StrEnum):
+    """Which tables go into the folder."""
+
+    all = "all"
+    tracked = "tracked"
+    none = "none"
+
+
+COLUMNS = [Column("what", "element or pair", left=True), Column("defect", "why it does not pass", left=True)]
+
+
+def publish(
+    results: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RESULT...",
+            help="Folders of runs, a folder that holds such (a campaign's out), a parameter file, or a shipped set.",
+        ),
+    ],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the set, as dftbparam-2026.1.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the set.")],
+    elements: Annotated[
+        str | None,
+        typer.Option("--elements", metavar="X,Y,...", help="Elements whose tables are built; default: all."),
+    ] = None,
+    pairs: Annotated[
+        Pairs, typer.Option("--pairs", help="Tables of all pairs of these, of the tracked dozen among them, or none.")
+    ] = Pairs.all,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", metavar="N", min=1, help="Processes; default: one per processor.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in a folder; what is there is not built again.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Publish what passes the gate, and name what does not.")
+    ] = False,
+    grid_step: Annotated[
+        float | None,
+        typer.Option("--grid-step", metavar="BOHR", help="Spacing of the tables, for trials; `skf build` has 0.02."),
+    ] = None,
+    cutoff: Annotated[
+        float | None,
+        typer.Option("--cutoff", metavar="BOHR", help="Last distance of all tables, for trials.", show_default=False),
+    ] = None,
+    json: JsonOption = None,
+) -> None:
+    """Make a parameter set: parameters, scores, manifest, tables, and what DFTB+ and waveplot need besides.
+
+    Nothing is published that fails the gate (exit code 1, with the reasons), unless --keep-going leaves it out.
+    """
+    from dftbparam.publish import public_command
+    from dftbparam.publish.pairs import Grid
+    from dftbparam.publish.parameter_set import GateRefused, SetRequest, publish_set
+    from dftbparam.publish.workers import processors
+    from dftbparam.slako.build import GRID_STEP
+
+    chosen = None
+    if elements is not None:
+        chosen = tuple(dict.fromkeys(part for part in elements.replace(",", " ").split()))
+        for symbol in chosen:
+            check_symbol(symbol)
+    prepare_json(json)
+    request = SetRequest(
+        results=tuple(results),
+        name=name,
+        out=out,
+        elements=chosen,
+        pairs=pairs.value,
+        grid=Grid(GRID_STEP if grid_step is None else grid_step, cutoff),
+        workers=workers or processors(),
+        resume=resume,
+        keep_going=keep_going,
+        command=public_command(["dftbparam", *sys.argv[1:]]),
+    )
+    with stages() as tell:
+        try:
+            found = publish_set(request, tell)
+        except GateRefused as error:
+            rows = [{"what": what, "defect": text} for what, texts in error.data["defects"].items() for text in texts]
+            if json is not None:
+                show_json(json, {"published": False, "defects": error.data["defects"]})
+            if json != STDOUT:
+                show_table("did not pass the gate", COLUMNS, rows)
+            raise
+    if found.left_out:
+        rows = [{"what": what, "defect": text} for what, texts in found.left_out.items() for text in texts]
+        if json != STDOUT:
+            show_table("left out", COLUMNS, rows)
+    if json is not None:
+        show_json(
+            json,
+            {
+                "published": True,
+                "folder": str(out),
+                "elements": list(found.elements),
+                "tables": list(found.with_tables),
+                "pairs_built": found.built,
+                "pairs_reused": found.reused,
+                "dftb+": found.dftbplus,
+                "left_out": {what: list(texts) for what, texts in found.left_out.items()},
+            },
+        )
+    if not found.dftbplus:
+        note("DFTB+ is not installed: the gate did not ask it to read the tables")
+    note(
+        f"{out}: {len(found.elements)} elements, tables of {len(found.with_tables)} "
+        f"({found.built} pairs built, {found.reused} were there)"
+    )

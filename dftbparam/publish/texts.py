@@ -1,0 +1,179 @@
+"""The texts that go with a published set: README, licence, citation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dftbparam.publish.element_data import ElementData
+
+LICENCE_URI = "https://creativecommons.org/licenses/by/4.0/legalcode"
+
+
+def licence(name: str) -> str:
+    """Return the licence notice."""
+    return f"""{name}
+Copyright the dftbparam developers
+
+This parameter set (parameters, tables and all other files of this folder) is licensed under the Creative Commons
+Attribution 4.0 International Public License (CC-BY-4.0):
+
+    {LICENCE_URI}
+
+You may share and adapt it for any purpose, also commercially, if you give credit (CITATION.cff says how) and say what
+you changed. It comes without any warranty.
+
+SPDX-License-Identifier: CC-BY-4.0
+"""
+
+
+def citation(name: str, version: str, date: str) -> str:
+    """Return CITATION.cff; ``date`` is ISO 8601."""
+    return f"""cff-version: 1.2.0
+message: If you use this parameter set, please cite it, and the reference data it was fitted to (manifest.json).
+type: dataset
+title: "{name}: DFTB parameters"
+version: "{version}"
+date-released: {date}
+license: CC-BY-4.0
+authors:
+  - name: dftbparam developers
+"""
+
+
+def readme(
+    name: str,
+    *,
+    data: Sequence[ElementData],
+    tables: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    left_out: Mapping[str, tuple[str, ...]],
+    sources: Sequence[str],
+    functional: str,
+) -> str:
+    """Return README.md: what, how fitted, how to use, limits, scores."""
+    symbols = [one.symbol for one in data]
+    built = tables["elements"]
+    shells = "\n".join(
+        f"| {d.symbol} | {' '.join(d.shells)} | {' '.join(f'{u:.4f}' for u in d.hubbard)} | "
+        f"{d.hubbard_derivative:.4f} | "
+        f"{d.spin[d.shells.index(d.frontier)][d.shells.index(d.frontier)]:.4f} | "
+        f"{max(o.fit_error for o in d.orbitals):.0e} |"
+        for d in data
+    )
+    some = " ".join((built or symbols)[:2])
+    return f"""# {name}
+
+DFTB parameters of {len(symbols)} elements: {" ".join(symbols)}.
+
+Each element has its own parameters and there are none of pairs, so that every pair of elements has tables: two-centre
+integrals of confined scalar-relativistic {functional} atoms, and a repulsion by a combination rule.
+
+## Files
+
+| file | what |
+|---|---|
+| `parameters.json` | the parameters: all else follows from them |
+| `skf/X-Y.skf` | tables of {_pairs(built)}; others are built on demand (below) |
+| `{name}.hsd` | blocks to paste into DFTB+'s input: shells, spin constants, Hubbard derivatives |
+| `wfc.{name}.hsd` | radial functions for waveplot, to be included in its `Basis` block by `<<+` |
+| `elements.json` | levels, U, dU/dn, W and the fits of the radial functions, as numbers |
+| `scores.json`, `scores.csv` | report cards of this set and PTBP on the same crystals, uncertainty of the parameters |
+| `manifest.json` | versions, settings, reference data with checksum and seed of every element; checksums of all files |
+| `SHA256SUMS` | the same checksums, for `sha256sum --check` |
+
+## How it was fitted
+
+{_sources(sources)} Every element by Bayesian optimisation of its own, see the manifest for the settings of each.
+Non-magnetic calculations without third order: spin constants, Hubbard derivatives and dispersion took no part.
+
+## How to use it
+
+Copy `{name}.hsd` into `dftb_in.hsd` and adapt `Prefix`. U is shell-resolved in the files; DFTB+ takes that of the s
+shell for all unless `ShellResolvedSCC = Yes`. The fit has all atoms neutral, so that neither is favoured by it.
+Tables that are not here, with the same bits as they would have here:
+
+    dftbparam skf build {some} --parameters parameters.json --out tables
+    dftbparam skf check --gate tables
+
+Hubbard derivatives are d²ε/dn² of the free atom's highest occupied shell, n the number of electrons (negative, the
+convention of 3ob and of DFTB+'s `HubbardDerivs`); spin constants are those of the free atom, Frauenheim's convention.
+
+## Limits
+
+- Fitted to elemental crystals (and, where the manifest says so, to binaries) without surfaces, molecules and defects.
+- Unlike pairs follow by combination rules, and are tested only as far as the scores say.
+- Electronic temperature, k-points and everything else that a calculation has to converge is the user's to converge.
+{_left_out(left_out)}
+## Scores
+
+Mean absolute errors over an element's crystals: volume and bulk modulus in percent, phase energies in eV/atom; crystals
+without a minimum are counted. PTBP: the published parameters, rebuilt and scored the same way.
+
+{_score_table(rows)}
+{_summary(summary)}
+## Elements
+
+U in Hartree per shell; dU/dn and W of the highest occupied shell; norm of the error of the worst radial fit.
+
+| | shells | U | dU/dn | W | fit |
+|---|---|---|---|---|---|
+{shells}
+
+Licence: CC-BY-4.0 (`LICENSE`). How to cite: `CITATION.cff`.
+"""
+
+
+def _pairs(built: Sequence[str]) -> str:
+    if not built:
+        return "no pairs (none are in this folder)"
+    return f"all ordered pairs of {len(built)} elements ({' '.join(built)})"
+
+
+def _sources(sources: Sequence[str]) -> str:
+    if not sources:
+        return "The parameters come from a file; the manifest names it."
+    return "Reference data: " + "; ".join(sources) + "."
+
+
+def _left_out(left_out: Mapping[str, tuple[str, ...]]) -> str:
+    if not left_out:
+        return ""
+    lines = "\n".join(f"  - {what}: {reasons[0]}" for what, reasons in left_out.items())
+    return f"- Left out, because they did not pass the gate:\n{lines}\n"
+
+
+def _score_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = (
+        "| | dV | PTBP | dB | PTBP | phase energy | PTBP | no minimum | PTBP |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    lines = [head]
+    for row in rows:
+        cells = [row["symbol"]]
+        for figure, form in (("mean_abs_dV", ".1f"), ("mean_abs_dB", ".0f"), ("mean_abs_phase_error", ".3f")):
+            cells += [_number(row[f"{short}_{figure}"], form) for short in ("ours", "ptbp")]
+        cells += [_number(row[f"{short}_n_without_minimum"], "d") for short in ("ours", "ptbp")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _number(value: Any, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _summary(summary: Mapping[str, Any]) -> str:
+    lines = []
+    names = {
+        "mean_abs_dV": ("volume, %", ".2f"),
+        "mean_abs_dB": ("bulk modulus, %", ".1f"),
+        "mean_abs_phase_error": ("phase energy, eV/atom", ".3f"),
+    }
+    for figure, (title, form) in names.items():
+        if figure in summary:
+            one = summary[figure]
+            lines.append(
+                f"- Mean error of the {title}: {one['ours']:{form}}, PTBP {one['ptbp']:{form}}; better "
+                f"on {one['better']} of {one['elements']} elements."
+            )
+    return "\n".join(lines) + "\n"
