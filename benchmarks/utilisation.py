@@ -97,7 +97,9 @@ async def host(address: str, number: int) -> None:
     await asyncio.gather(*(worker.finished() for worker in workers))
 
 
-def simulated(workers: int, evaluations: int, seconds: float, sampler: str | None) -> None:
+def simulated(
+    workers: int, evaluations: int, seconds: float, sampler: str | None, in_flight: int | None, batch: int | None
+) -> None:
     """A search over six parameters, with evaluations that sleep."""
     import psutil
     from utilisation import sleep_evaluation as evaluate
@@ -131,7 +133,7 @@ def simulated(workers: int, evaluations: int, seconds: float, sampler: str | Non
                 begun, cpu = time.monotonic(), psutil.Process().cpu_times()
                 outcome = run_campaign(
                     space, evaluate, seconds, store=store, run_id="run", proposer=sampler,
-                    evaluations=evaluations, executor=place,
+                    evaluations=evaluations, executor=place, in_flight=in_flight, batch=batch,
                 )  # fmt: skip
                 after = psutil.Process().cpu_times()
                 settings = outcome.run.settings["campaign"]
@@ -166,6 +168,8 @@ def main() -> None:
     two.add_argument("--evaluations", type=int, default=5120)
     two.add_argument("--seconds", type=float, default=1.0)
     two.add_argument("--sampler")
+    two.add_argument("--in-flight", type=int, help="default: that of campaigns")
+    two.add_argument("--batch", type=int, help="default: that of campaigns")
     three = kinds.add_parser("host")
     three.add_argument("address")
     three.add_argument("number", type=int)
@@ -177,7 +181,7 @@ def main() -> None:
     elif given.kind == "local":
         local(given.workers, given.evaluations, given.symbol, given.sampler)
     else:
-        simulated(given.workers, given.evaluations, given.seconds, given.sampler)
+        simulated(given.workers, given.evaluations, given.seconds, given.sampler, given.in_flight, given.batch)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ connection again. All of them share what the pool's lock guards; nobody waits fo
 
 What the pool hands out
 -----------------------
-Never more trials than there are workers, which costs some milliseconds a trial: Dask blames the death of a worker on
-everything that waits there, so that a deadly trial would take its neighbours with it; and a run that comes late would
-wait behind the queue of the others.
+As many trials as there are workers, and half as many again that wait at the scheduler, so that a worker goes on while
+the driver hears of what has ended. Not more, because a run that comes late waits behind them. Nothing waits before Dask
+knows our tasks for many of a kind, of which it keeps what is too much at the scheduler; few of a kind would wait behind
+others on workers.
 
 A lost connection
 -----------------
@@ -72,7 +73,10 @@ class DaskPool(Closing):
         self._client: Any = None
         self._views: list[DaskExecutor] = []
         self._slots = 0
+        self._threads = 0
+        self._sent = 0
         self._generation = 0
+        self._suspect = False
         self._lost: DftbparamError | None = None
         self._closed = False
         self._blames_exactly = True
@@ -178,12 +182,16 @@ class DaskPool(Closing):
             running = sum(len(view._active) for view in self._views)
             waiting = sum(len(view._backlog) for view in self._views)
             self.service.want(running + waiting)
-            while self._client is not None and running < self._slots:
+            while self._client is not None and running < self._room():
                 view = self._furthest_behind()
                 if view is None:
                     return
                 self._send(self._client, view)
                 running += 1
+
+    def _room(self) -> int:
+        """Trials that Dask may have; the number from which it queues is of its `Scheduler.is_rootish`."""
+        return self._slots + (self._slots // 2 if self._sent > 2 * self._threads else 0)
 
     def _furthest_behind(self) -> DaskExecutor | None:
         """Return whom the next free worker serves, by the rule of `dftbparam.campaign.executor`; None if none waits."""
@@ -204,6 +212,7 @@ class DaskPool(Closing):
         view._active[index] = parameters
         future = client.submit(run_trial, view._run, parameters, key=key, pure=False)
         view._futures[index] = future
+        self._sent += 1
         asyncio.run_coroutine_threadsafe(self._watch(view, index, future, self._generation), client.loop.asyncio_loop)
 
     async def _watch(self, view: DaskExecutor, index: int, future: Any, generation: int) -> None:
@@ -227,6 +236,13 @@ class DaskPool(Closing):
             self._attention.set()
             return
         except Exception as error:
+            if future.status != "error":
+                # The outcome could not be fetched: the connection was lost just then.
+                _LOG.debug("fetching trial %d", index, exc_info=True)
+                with self._lock:
+                    self._suspect = self._suspect or generation == self._generation
+                self._attention.set()
+                return
             outcome = error
         with self._lock:
             if generation != self._generation or view._active.pop(index, None) is None:
@@ -248,9 +264,11 @@ class DaskPool(Closing):
                 client = self._client
                 if self._closed or self._lost is not None or client is None:
                     return
-                cancelled = any(future.cancelled() for view in self._views for future in view._futures.values())
+                suspect = self._suspect or any(
+                    future.cancelled() for view in self._views for future in view._futures.values()
+                )
             try:
-                if cancelled or client.status != "running" or not self._refresh(client):
+                if suspect or client.status != "running" or not self._refresh(client):
                     self._take_up(client)
                 elif (trouble := self.service.trouble()) is not None:
                     self._lose(EngineError(trouble, scheduler=self.service.where))
@@ -270,7 +288,7 @@ class DaskPool(Closing):
             return False
         now = time.monotonic()
         with self._lock:
-            self._slots = len(threads)
+            self._slots, self._threads = len(threads), sum(threads.values())
             if threads or self.service.elastic:
                 self._without_workers_since = None
             elif self._without_workers_since is None:
@@ -297,6 +315,8 @@ class DaskPool(Closing):
                 return
             self._client = None
             self._generation += 1
+            self._suspect = False
+            self._sent = 0
             for view in self._views:
                 view._backlog.extendleft((index, view._active[index]) for index in sorted(view._active, reverse=True))
                 view._active.clear()

@@ -91,9 +91,11 @@ def run_trial(run: str, parameters: dict[str, Any]) -> Outcome:
 class DeathLimit(SchedulerPlugin):
     """Makes Dask give up a trial of ours after ``limit`` workers have died under it, whatever the scheduler's setting.
 
-    Dask counts, per task, the workers that died while they had it, and gives up once the count exceeds the scheduler's
-    ``allowed-failures``. The setting belongs to all users of the scheduler; so the count of our tasks begins higher, or
-    below zero, instead.
+    Dask counts, per task, the workers that died while they had it, and gives up once the count (``suspicious``) exceeds
+    the scheduler's ``allowed-failures``. The setting belongs to all users of the scheduler; so the count of our tasks
+    begins higher, or below zero, instead. And Dask blames a death on every task that the worker had, also on those that
+    waited there behind the one that was run; of ours, a task that waits stands one lower, so that a death leaves it
+    where it was. Workers run tasks in the order in which they get them.
     """
 
     name = "dftbparam-deaths"
@@ -101,9 +103,62 @@ class DeathLimit(SchedulerPlugin):
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.scheduler: Any = None
+        # By worker: the keys of our tasks that it has, in order. By key: deaths, and the worker that has it.
+        self.queues: dict[str, list[str]] = {}
+        self.deaths: dict[str, int] = {}
+        self.places: dict[str, str] = {}
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Called by Dask when the plugin arrives."""
+        self.scheduler = scheduler
 
     def update_graph(self, scheduler: Scheduler, *, keys: set[Any], **_: Any) -> None:
         """Called by Dask when tasks arrive."""
         for key in keys:
             if isinstance(key, str) and key.startswith(TRIAL_PREFIX):
-                scheduler.tasks[key].suspicious = scheduler.allowed_failures + 1 - self.limit
+                self.deaths[key] = 0
+                self._set(key)
+
+    def transition(self, key: Any, start: str, finish: str, *_: Any, **__: Any) -> None:
+        """Called by Dask when a task changes its state."""
+        if key not in self.deaths:
+            return
+        if finish == "processing":
+            worker = self.scheduler.tasks[key].processing_on
+            if worker is not None:
+                self.places[key] = worker.address
+                self.queues.setdefault(worker.address, []).append(key)
+                self._set(key)
+        elif start == "processing" and (address := self.places.pop(key, None)) is not None:
+            self._leave(key, address)
+        if finish == "forgotten":
+            del self.deaths[key]
+
+    def _leave(self, key: str, address: str) -> None:
+        queue = self.queues[address]
+        first = queue[0] == key
+        queue.remove(key)
+        if address not in self.scheduler.workers:
+            # Nobody moves up: those behind leave next, with one more in Dask's count, which is what they lacked.
+            if first and key in self.scheduler.tasks:
+                self.deaths[key] = self.scheduler.tasks[key].suspicious - self._base()
+                queue.insert(0, "")
+            if not any(queue):
+                del self.queues[address]
+        elif not queue:
+            del self.queues[address]
+        elif first:
+            self._set(queue[0])
+
+    def _base(self) -> int:
+        """Dask's count for a task under which no worker has died."""
+        return int(self.scheduler.allowed_failures) + 1 - self.limit
+
+    def _set(self, key: str) -> None:
+        """Set Dask's count for a task."""
+        task = self.scheduler.tasks.get(key)
+        if task is not None:
+            queue = self.queues.get(self.places.get(key, ""), [])
+            waits = bool(queue) and queue[0] != key
+            task.suspicious = self._base() + self.deaths[key] - waits

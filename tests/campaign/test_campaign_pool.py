@@ -143,6 +143,27 @@ def test_three_deaths_and_no_more(two: DaskPool, tmp_path: Path) -> None:
     other.close()
 
 
+def test_who_waits_on_a_worker_is_not_blamed_for_its_death(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a scheduler that sends workers more than they can run; by Dask's count all would go with the deadly one."""
+    monkeypatch.setattr(DaskPool, "_room", lambda self: 100)
+    notes = tmp_path / "notes"
+    with pool(1) as single:
+        place = single.executor()
+        place.start(noted, str(notes))
+        # All of them at the worker before the first is run.
+        place.submit(0, {"name": "slow", "sleep": 1.0})
+        for index in range(1, 8):
+            place.submit(index, {"name": f"trial{index}", "sleep": 0.05, "deadly": index in (2, 5)})
+        outcomes = {}
+        while len(outcomes) < 8:
+            outcomes |= dict(place.collect(60.0))
+    assert [index for index in sorted(outcomes) if outcomes[index].error] == [2, 5]
+    counts = [begun(notes).count(f"trial{index}") for index in range(1, 8)]
+    assert counts[1] == counts[4] == 3
+    # No other one was begun more often than workers died.
+    assert max(counts) <= 7
+
+
 @pytest.mark.parametrize("share", [0.0, -1.0, float("inf"), float("nan")])
 def test_a_share_is_a_positive_number(shared: Pool, share: float) -> None:
     with pytest.raises(ParameterError, match="positive number"):
