@@ -85,6 +85,14 @@ def build(
 def check(
     paths: Annotated[list[Path], typer.Argument(metavar="DIR|FILE...", help="Slater-Koster files or folders of them.")],
     strict: Annotated[bool, typer.Option("--strict", help="Count warnings as defects.")] = False,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="Also what a set has to pass to be published: overlaps, crystals under compression, dimers, U, and "
+            "that DFTB+ reads it, if it is installed. Folders only.",
+        ),
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Check Slater-Koster files; exit code 1 where one has a defect (warnings do not count)."""
@@ -99,7 +107,15 @@ def check(
             if not here:
                 raise InputError(f"{path}: no Slater-Koster file here (X-Y.skf or XY.skf)", path=str(path))
             checked += here
-            defects += check_set(path)
+            here_defects = check_set(path)
+            defects += here_defects
+            if gate and not any(defect.severity == "error" for defect in here_defects):
+                from dftbparam.publish.gate import dftbplus_available, gate_folder
+
+                asked = dftbplus_available()
+                if not asked:
+                    note("DFTB+ is not installed: it is not asked to read the tables")
+                defects += gate_folder(path, dftbplus=asked)
         elif path.exists():
             checked += 1
             defects += check_file(path)

@@ -38,7 +38,7 @@ from dftbparam.publish.pairs import Grid
 from dftbparam.reference import load_dataset
 from dftbparam.reference.prototypes import build, prototype
 from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
-from dftbparam.skf import SKSet
+from dftbparam.skf import Defect, SKSet, read_set
 from dftbparam.slako.build import build_pair
 from dftbparam.slako.tabulated import TabulatedAtom
 from dftbparam.space import ParameterSet
@@ -135,6 +135,36 @@ def gate_element(task: GateTask) -> GateOutcome:
     tables = SKSet(files, {task.symbol: task.parameters.element(task.symbol).max_angular})
     found += physics_defects(tables, task.symbol, task.volumes, dftbplus=task.dftbplus)
     return GateOutcome(task.symbol, tuple(found))
+
+
+def gate_folder(folder: Path, *, dftbplus: bool = False) -> list[Defect]:
+    """Check a folder of tables from anybody: all of the gate but what is not in the files (spin constants).
+
+    Raises
+    ------
+    InputError
+        No such folder, or no tables in it.
+    FileFormatError
+        A malformed file.
+    """
+    tables = read_set(folder)
+    volumes = reference_volumes(sorted(tables.max_angular))
+    found = []
+    for (a, b), file in tables.files.items():
+        path = file.path or f"{a}-{b}"
+        if (b, a) not in tables.files or (b, a) < (a, b):
+            continue
+        found += [(path, text) for text in pair_defects({(a, b): file, (b, a): tables.files[b, a]})]
+        if a != b:
+            continue
+        if file.on_site is not None:
+            low, high = U_RANGE
+            for l in range(tables.max_angular[a] + 1):
+                if not low <= (u := float(file.on_site.hubbard[l])) <= high:
+                    found.append((path, f"U of {'spdf'[l]} is {u:.4g} Hartree, not between {low} and {high} [hubbard]"))
+        alone = SKSet({(a, a): file}, {a: tables.max_angular[a]})
+        found += [(path, text) for text in physics_defects(alone, a, volumes[a], dftbplus=dftbplus)]
+    return [Defect("error", "gate-" + text.rpartition("[")[2].rstrip("]"), text, path) for path, text in found]
 
 
 def data_defects(data: ElementData) -> list[str]:

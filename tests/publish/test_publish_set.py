@@ -1,0 +1,166 @@
+"""A parameter set from results: complete, checked, rebuilt to the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from dftbparam.errors import FileFormatError, ParameterError
+from dftbparam.publish import gate
+from dftbparam.publish.collect import collect
+from dftbparam.publish.pairs import BLOCK, Grid, in_blocks
+from dftbparam.publish.parameter_set import GateRefused, SetRequest, publish_set
+from dftbparam.publish.set_manifest import read_set_manifest, verify_set
+from dftbparam.publish.workers import run_tasks
+from dftbparam.skf import format_skf, read_set
+from dftbparam.slako.build import build_tables
+from dftbparam.space import load_parameter_set
+
+GRID = Grid(0.05, None)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Two light elements that pass the gate."""
+    path = tmp_path_factory.mktemp("results") / "parameters.json"
+    ptbp = load_parameter_set("ptbp")
+    ptbp.model_copy(update={"elements": {s: ptbp.element(s) for s in ("Be", "C")}}).save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _without_dftbplus(monkeypatch):
+    monkeypatch.setattr("dftbparam.publish.parameter_set.dftbplus_available", lambda: False)
+
+
+def request(source, out, **changes):
+    return SetRequest(**{"results": (source,), "name": "trial-1", "out": out, "grid": GRID} | changes)
+
+
+@pytest.fixture(scope="module")
+def published(results, tmp_path_factory):
+    out = tmp_path_factory.mktemp("set") / "trial-1"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dftbparam.publish.parameter_set.dftbplus_available", lambda: False)
+        return out, publish_set(request(results, out))
+
+
+def test_a_set_is_complete_and_says_so(published):
+    out, found = published
+    assert (found.elements, found.with_tables, found.built, found.reused) == (("Be", "C"), ("Be", "C"), 3, 0)
+    assert verify_set(out) == []
+    manifest = read_set_manifest(out)
+    assert manifest == found.manifest
+    assert manifest.gate == {"dftb+": "not installed: not asked"}
+    names = {record.path for record in manifest.files}
+    there = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and ".build" not in p.parts}
+    assert there == names | {"manifest.json"}
+    assert set(read_set(out / "skf").files) == {("Be", "Be"), ("Be", "C"), ("C", "Be"), ("C", "C")}
+    for line in (out / "SHA256SUMS").read_text().splitlines():
+        checksum, name = line.split("  ")
+        assert hashlib.sha256((out / name).read_bytes()).hexdigest() == checksum
+    assert "creativecommons.org/licenses/by/4.0" in (out / "LICENSE").read_text()
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_its_tables_are_rebuilt_bit_for_bit(published):
+    out, _ = published
+    parameters = load_parameter_set(out / "parameters.json")
+    for (a, b), file in build_tables(parameters, ["C", "Be"], grid_step=GRID.grid_step).files.items():
+        assert format_skf(file).encode() == (out / "skf" / f"{a}-{b}.skf").read_bytes()
+
+
+def test_resuming_builds_only_what_is_missing_or_changed(results, published):
+    out, _ = published
+    content = {p.name: p.read_bytes() for p in (out / "skf").iterdir()}
+    (out / "skf" / "Be-C.skf").write_bytes(content["Be-C.skf"][:1000])
+    (out / "skf" / ".C-C.skf.1.tmp").write_bytes(b"half")
+    with (out / ".build" / "pairs.jsonl").open("a") as handle:
+        handle.write('{"key": "cut o')
+    assert len(verify_set(out)) == 1
+    again = publish_set(request(results, out, resume=True))
+    assert (again.built, again.reused) == (1, 2)
+    assert {p.name: p.read_bytes() for p in (out / "skf").iterdir()} == content
+    assert verify_set(out) == []
+
+
+def test_a_folder_is_not_written_over_unasked(results, published, tmp_path):
+    out, _ = published
+    with pytest.raises(ParameterError, match="not empty"):
+        publish_set(request(results, out))
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(ParameterError, match="no set to go on with"):
+        publish_set(request(results, tmp_path, resume=True))
+
+
+def test_what_fails_is_not_published(results, tmp_path, monkeypatch):
+    real = gate.data_defects
+    monkeypatch.setattr(gate, "data_defects", lambda d: ["too soft [spin]"] if d.symbol == "Be" else real(d))
+    out = tmp_path / "set"
+    with pytest.raises(GateRefused, match=r"did not pass the gate.*Be") as caught:
+        publish_set(request(results, out))
+    assert caught.value.data["defects"] == {"Be": ("too soft [spin]",)}
+    assert not (out / "manifest.json").exists()
+    assert not list((out / "skf").iterdir())
+    found = publish_set(request(results, out, resume=True, keep_going=True, pairs="tracked"))
+    assert (found.elements, found.with_tables) == (("C",), ("C",))
+    assert found.manifest.left_out == {"Be": ("too soft [spin]",)}
+    assert "Be: too soft" in (out / "README.md").read_text()
+    assert json.loads((out / "scores.json").read_text())["left_out"] == {"Be": ["too soft [spin]"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "a b"}, "name 'a b'"),
+        ({"elements": ("Si",)}, "no results for Si"),
+        ({"workers": 0}, "0 workers"),
+        ({"results": ()}, "no results given"),
+        ({"results": ("ptbp", "ptbp")}, "H is in 'PTBP' and again"),
+    ],
+)
+def test_bad_requests_are_refused(results, tmp_path, changes, message):
+    with pytest.raises(ParameterError, match="(?i)" + message):
+        publish_set(request(results, tmp_path / "set", **changes))
+    assert not (tmp_path / "set").exists()
+
+
+def test_run_folders_are_collected_with_their_scores():
+    found = collect(["skf_out/dftbparam-0.1"])
+    assert list(found.elements) == ["C", "Na", "Al", "Si", "Ti", "Fe", "Cu", "Ga", "As", "W"]
+    silicon = found.elements["Si"]
+    assert silicon.manifest is not None
+    assert silicon.manifest.seed == 0
+    assert set(silicon.cards) == {"this fit", "published PTBP"}
+
+
+def test_a_manifest_of_something_else_is_told_apart():
+    with pytest.raises(FileFormatError, match="no manifest of a set"):
+        read_set_manifest("skf_out/dftbparam-0.1/Si")
+
+
+def test_blocks_hold_every_pair_once():
+    symbols = [str(i) for i in range(2 * BLOCK + 3)]
+    pairs = list(in_blocks(symbols))
+    assert len(pairs) == len(symbols) * (len(symbols) + 1) // 2
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+
+
+def test_workers_answer_every_task():
+    assert sorted(answer for _, answer in run_tasks(abs, range(-20, 0), 2)) == list(range(1, 21))
+
+
+def test_a_folder_of_tables_goes_through_the_gate(published):
+    out, _ = published
+    assert gate.gate_folder(out / "skf") == []
+
+
+def test_gate_finds_an_implosion():
+    energies = np.linspace(0.0, 1.0, len(gate.RELATIVE_VOLUMES))
+    (defect,) = gate._curve_defects("fcc", energies, [])
+    assert "fcc implodes: at 0.5 V0" in defect
+    wall = np.array([(x - 1.0) ** 2 for x in gate.RELATIVE_VOLUMES])
+    assert gate._curve_defects("fcc", wall, []) == []
