@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 CIVIDIS: Final = (
-    "#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a59c74", "#c3b369", "#fee838",
+    "#00224e", "#002e6a", "#1a386f", "#32436d", "#434e6c", "#535a6d", "#61656f", "#6f7073", "#7d7c78", "#8b8778",
+    "#9a9376", "#aaa073", "#bbad6d", "#ccba64", "#ddc858", "#efd748", "#fee838",
 )  # fmt: skip
-"""Cividis at nine equidistant places, dark to light (Nunez, Anderton and Renslow, PLoS ONE 13, e0199239 (2018)):
+"""Cividis at 17 equidistant places, dark to light (Nunez, Anderton and Renslow, PLoS ONE 13, e0199239 (2018)):
 lightness grows evenly and looks the same with and without red-green deficiency."""
 
 DIVERGING: Final = ("#2166ac", "#67a9cf", "#d1e5f0", "#f7f7f7", "#fee0b6", "#f1a340", "#b35806")

@@ -1,0 +1,148 @@
+"""The report in a browser: headless Chromium through Playwright; skipped, visibly, where either is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+from dftbparam.report.html import collect_results, render_page
+from tests.report.support.run_folders import write_run
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    root = tmp_path_factory.mktemp("report")
+    write_run(root / "set" / "Si", "Si", manifest={"command": "</script><img src=x onerror='document.title=1'>"})
+    write_run(root / "set" / "Al", "Al", new=False)
+    (root / "page.html").write_text(render_page(collect_results([root / "set"]), title="Report"), encoding="utf-8")
+    return (root / "page.html").as_uri()
+
+
+@pytest.fixture
+def visit(browser, address):
+    """Open the page at a width; every request but the page's own and every error fails the test."""
+    contexts, troubles = [], []
+
+    def go(width=1600, suffix="", **options):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((address, "data:", "blob:")) else troubles.append(request.url)
+            ),
+        )
+        page.goto(address + suffix)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.id")
+
+
+@pytest.mark.parametrize("width", [390, 820, 1600])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fits_every_width_and_both_schemes(visit, width, scheme):
+    page = visit(width, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    box = page.locator("#cell-Si").bounding_box()
+    assert box["width"] >= 24  # WCAG 2.5.8
+    assert box["height"] >= 24
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 27)"
+    assert dark == (scheme == "dark")
+    page.locator("#cell-Si").click()
+    assert page.evaluate("(d => d.scrollWidth <= d.clientWidth)(document.getElementById('detail'))")
+    assert page.locator("#detail figure").count() == 6  # four crystals, one band structure, the search
+
+
+def test_keyboard_alone(visit):
+    page = visit()
+    page.locator("#csv-all").focus()
+    page.keyboard.press("Tab")
+    assert focused(page) == "cell-Al"  # the first element with a result
+    assert page.locator(".cell[tabindex='0']").count() == 1
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "cell-Si"
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == "cell-Ge"
+    page.keyboard.press("s")
+    page.keyboard.press("i")
+    assert focused(page) == "cell-Si"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    assert page.locator("#detail").get_attribute("open") is not None
+    assert page.url.endswith("#Si")
+    curve = page.locator("#detail [role=slider]").first
+    curve.focus()
+    page.keyboard.press("ArrowRight")
+    assert "DFT" in curve.get_attribute("aria-valuetext")
+    page.keyboard.press("Escape")
+    assert page.locator("#detail").get_attribute("open") is None
+    assert focused(page) == "cell-Si"
+
+
+def test_an_element_without_result_says_why(visit):
+    page = visit(suffix="#Fe")
+    assert "No result. not in the folders given" in page.locator("#detail").inner_text()
+
+
+def test_colours_numbers_and_labels_follow_the_choice(visit):
+    page = visit()
+    cell = page.locator("#cell-Si")
+    assert cell.locator(".value").inner_text() == "2.0"
+    page.check("input[value=difference]")
+    assert cell.locator(".value").inner_text() == "−6.0"
+    page.select_option("#figure", label="sound")
+    assert cell.locator(".value").inner_text() == "better"
+    assert "sound, difference: better" in cell.get_attribute("aria-label")
+
+
+def test_csv_of_the_table_and_of_a_curve_png_of_a_curve(visit, tmp_path):
+    page = visit()
+
+    def saved(locator, name):
+        with page.expect_download() as download:
+            locator.click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    assert saved(page.locator("#csv-all"), "elements.csv").count(b"\n") == 97
+    page.locator("#cell-Si").click()
+    assert saved(page.get_by_role("button", name="CSV of sc"), "Si-energy-volume-sc.csv").count(b"\n") == 50
+    assert saved(page.get_by_role("button", name="PNG of sc"), "Si-energy-volume-sc.png")[:4] == b"\x89PNG"
+
+
+def test_hostile_text_stays_text(visit):
+    page = visit(suffix="#Si")
+    assert "</script><img src=x" in page.locator("#detail").inner_text()
+    assert page.title() == "Report"
+    assert page.locator("img").count() == 0
+
+
+def test_no_motion_where_none_is_wanted(visit):
+    duration = "getComputedStyle(document.getElementById('cell-Si')).transitionDuration"
+    assert visit(reduced_motion="reduce").evaluate(duration) == "0s"
+    assert visit(reduced_motion="no-preference").evaluate(duration) != "0s"
