@@ -10,8 +10,8 @@ spin            W of an occupied shell is not between `W_RANGE`, or another W is
 on-site         p lies below s, or an empty shell below the highest occupied one
 crystal         sc, bcc, fcc or diamond has an overlap that is not positive definite, or no energy, at one of
                 `RELATIVE_VOLUMES`
-implosion       on compression from the minimum nearest to the reference volume (or, without one, from the reference
-                volume) such a crystal comes to lie lower than there
+implosion       on compression from its lowest minimum beyond 0.75 of the reference volume (or, without one, from that
+                volume itself) such a crystal comes to lie lower than there
 dimer           its energy falls on the way inwards from 0.6 of contact (`dftbparam.score.short_range`)
 dftb+           DFTB+ cannot read the tables, or finds another energy for the dimer than the embedded engine
 ==============  ========================================================================================================
@@ -59,6 +59,9 @@ RELATIVE_VOLUMES: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95
 
 DEEPER: Final = 0.002
 """eV/atom below its minimum that a compressed crystal may come to lie: noise of k-points."""
+
+NEAREST: Final = 0.75
+"""Relative volume from which a minimum is that of the crystal, and not the well it falls into."""
 
 WALL: Final = 0.02
 """eV of `wall_violation` that are noise."""
@@ -257,7 +260,9 @@ def _curve_defects(name: str, energies: Array, results: Sequence[Result | Dftbpa
     inner = (energies[1:-1] < energies[:-2]) & (energies[1:-1] < energies[2:])
     minima = np.nonzero(inner)[0] + 1
     middle = RELATIVE_VOLUMES.index(1.0)
-    start = int(min(minima, key=lambda i: abs(RELATIVE_VOLUMES[i] - 1.0))) if len(minima) else middle
+    near = [int(i) for i in minima if RELATIVE_VOLUMES[i] >= NEAREST]
+    # A curve may have two shallow minima near the reference: the lower one counts.
+    start = min(near, key=lambda i: energies[i]) if near else middle
     depth = energies[start] - energies[:start]
     if len(depth) and depth.max() > DEEPER:
         at = int(depth.argmax())

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from dftbparam.errors import AtomError
 from dftbparam.slako import radial
-from dftbparam.slako.atom import ANGULAR, AndersonMixer, AtomRun, confining_potential, free_box, solve_atom
+from dftbparam.slako.atom import (
+    ANGULAR,
+    CAREFUL_MIXING,
+    AndersonMixer,
+    AtomRun,
+    confining_potential,
+    free_box,
+    solve_atom,
+)
 from dftbparam.slako.xc import LIBXC_NAMES, check_functional
 
 Array = NDArray[np.float64]
@@ -47,7 +55,10 @@ def spin_constants(
     for column, source in enumerate(shells):
         occupation = configuration[source]
         total = {**configuration, source: max(occupation, moment)}
-        start = solve_atom(symbol, total, functional=functional)
+        try:
+            start = solve_atom(symbol, total, functional=functional)
+        except AtomError:  # a few electrons in an unbound shell waver (sulphur's 3d)
+            start = solve_atom(symbol, total, functional=functional, mixing=CAREFUL_MIXING)
         up = {nl: 0.5 * n for nl, n in total.items()}
         down = dict(up)
         # A full shell cannot hold more of one spin, so there only the other one is emptied.
