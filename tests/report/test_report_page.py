@@ -192,7 +192,7 @@ def test_a_crystal_without_minimum_has_no_curve(tmp_path):
     assert curve.ours is None
     assert curve.published is None
     assert element_of(render_page(found), "Si")["published"] is None
-    assert [name for name, _ in element_plots(found.results["Si"])][0] == "Si-energy-volume"
+    assert next(name for name, _ in element_plots(found.results["Si"])) == "Si-energy-volume"
 
 
 def test_parameters_carry_range_and_uncertainty_where_the_run_has_it(campaign):

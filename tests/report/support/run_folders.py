@@ -68,7 +68,8 @@ def uncertainty() -> dict[str, Any]:
         "best_objective": 1.5,
         "members": [3, 2],
         "parameters": [
-            {"name": "radius_3s", "spread": spread(4.0), "share_of_range": 0.1, "interval": [3.5, 4.5], "total_effect": 0.8}
+            {"name": "radius_3s", "spread": spread(4.0), "share_of_range": 0.1, "interval": [3.5, 4.5],
+             "total_effect": 0.8}
         ],
         "crystals": [{"name": "sc", "dV": spread(1.0), "dB": spread(2.0), "dE": spread(0.01), "without_minimum": 0}],
         "model_r2": 0.9,
