@@ -8,8 +8,8 @@ from dftbparam.elements import element
 from dftbparam.slako.hubbard_derivative import frontier_shell, hubbard_derivatives
 from dftbparam.slako.pseudoatom import free_atom
 
-# Gaus, Goez, Elstner, J. Chem. Theory Comput. 9, 338 (2013); Kubillus et al., ibid. 11, 332 (2015), Hartree/electron.
-# Their calculated values; those of P and S were fitted to molecules and are no properties of the atom.
+# From the README of the set 3ob-3-1, atomic units. It gives Mg, P, S and Zn to two digits (-0.02, -0.14, -0.11, -0.03);
+# ours are others there (P: -0.067), so that those are left out.
 PUBLISHED = {"H": -0.1857, "C": -0.1492, "N": -0.1535, "O": -0.1575, "F": -0.1623, "Cl": -0.0697, "Ca": -0.0340}
 
 
