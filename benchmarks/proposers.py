@@ -429,7 +429,8 @@ def write(lines: Sequence[Mapping[str, Any]], timing: str) -> None:
     for starts, word in ((True, "starts"), (False, "scratch")):
         if not any(line["starts"] == starts for line in lines):
             continue
-        for axis, label, unit in ((np_count, "evaluations", "evaluations"), (seconds_so_far, "processor time, s", "time")):
+        axes = ((np_count, "evaluations", "evaluations"), (seconds_so_far, "processor time, s", "time"))
+        for axis, label, unit in axes:
             figure(lines, starts, axis, label).savefig(FIGURES / f"proposers-{word}-{unit}.png", dpi=110)
 
 
