@@ -2,10 +2,12 @@
 
 What runs in which thread
 -------------------------
-Every run's thread calls its executor. Outcomes arrive in the thread of Dask's event loop, where one coroutine a trial
-waits for it, fetches it at once (an outcome that stays on its worker is lost with the worker) and hands out the next
-trial. A thread of the pool itself, the keeper, looks every second how many workers there are, and takes up a lost
-connection again. All of them share what the pool's lock guards; nobody waits for Dask while holding it.
+Every run's thread calls its executor. Outcomes arrive in the thread of Dask's event loop, as events that the workers
+send: so they are here as soon as there are any, with no question back to the worker, and an outcome is not lost with a
+worker that dies a moment later. A coroutine a trial waits for how its task ends, in case there is no outcome. The same
+thread hands out trials, all that it can at a time: a message for each would be most of a scheduler's work. A thread of
+the pool itself, the keeper, looks every second how many workers there are, and takes up a lost connection again. All of
+them share what the pool's lock guards; nobody waits for Dask while holding it.
 
 What the pool hands out
 -----------------------
@@ -27,11 +29,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import pickle
 import queue
 import threading
 import time
 import uuid
 from collections import deque
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from dftbparam.campaign.dask_services import Service, close_quietly
@@ -49,6 +54,9 @@ WORKERS_SECONDS: Final = 300.0
 RECONNECT_SECONDS: Final = 60.0
 """How long to look for a scheduler that was lost: a network that is away for half a minute, a scheduler that its
 supervisor starts again."""
+
+GATHER_SECONDS: Final = 0.005
+"""How long trials are gathered to be handed out together."""
 
 POLL_SECONDS: Final = 1.0
 """How often the keeper looks how many workers there are."""
@@ -75,6 +83,8 @@ class DaskPool(Closing):
         self._slots = 0
         self._threads = 0
         self._sent = 0
+        self._feeding = False
+        self._watching: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._suspect = False
         self._lost: DftbparamError | None = None
@@ -177,17 +187,32 @@ class DaskPool(Closing):
         )
 
     def _feed(self) -> None:
-        """Hand trials to Dask while there are workers; called from any thread."""
+        """Have trials handed to Dask, soon; called from any thread."""
         with self._lock:
-            running = sum(len(view._active) for view in self._views)
-            waiting = sum(len(view._backlog) for view in self._views)
-            self.service.want(running + waiting)
-            while self._client is not None and running < self._room():
-                view = self._furthest_behind()
-                if view is None:
-                    return
-                self._send(self._client, view)
-                running += 1
+            self.service.want(sum(len(view._active) + len(view._backlog) for view in self._views))
+            client = self._client
+            if client is None or self._feeding or not any(view._backlog for view in self._views):
+                return
+            self._feeding = True
+            client.loop.asyncio_loop.call_soon_threadsafe(self._feed_after, client)
+
+    def _feed_after(self, client: Any) -> None:
+        client.loop.asyncio_loop.call_later(GATHER_SECONDS, self._hand_out, client)
+
+    def _hand_out(self, client: Any) -> None:
+        """Hand trials to Dask while there is room, in the thread of its event loop."""
+        with self._lock:
+            self._feeding = False
+            if client is not self._client:
+                return
+            room = self._room() - sum(len(view._active) for view in self._views)
+            chosen: list[tuple[DaskExecutor, int, dict[str, Any]]] = []
+            while len(chosen) < room and (view := self._furthest_behind()) is not None:
+                index, parameters = view._backlog.popleft()
+                view._active[index] = parameters
+                chosen.append((view, index, parameters))
+            if chosen:
+                self._send(client, chosen)
 
     def _room(self) -> int:
         """Trials that Dask may have; the number from which it queues is of its `Scheduler.is_rootish`."""
@@ -204,55 +229,76 @@ class DaskPool(Closing):
             return min(below, key=lambda view: len(view._active) / view._share)
         return min(hungry, key=DaskExecutor._served)
 
-    def _send(self, client: Any, view: DaskExecutor) -> None:
+    def _send(self, client: Any, chosen: Sequence[tuple[DaskExecutor, int, dict[str, Any]]]) -> None:
         from dftbparam.campaign.worker import TRIAL_PREFIX, run_trial
 
-        index, parameters = view._backlog.popleft()
-        key = f"{TRIAL_PREFIX}{view._run}-{index}-{self._generation}"
-        view._active[index] = parameters
-        future = client.submit(run_trial, view._run, parameters, key=key, pure=False)
-        view._futures[index] = future
-        self._sent += 1
-        asyncio.run_coroutine_threadsafe(self._watch(view, index, future, self._generation), client.loop.asyncio_loop)
+        keys = [f"{TRIAL_PREFIX}{view._run}-{index}-{self._generation}" for view, index, _ in chosen]
+        runs, parameters = [view._run for view, *_ in chosen], [one for *_, one in chosen]
+        futures = client.map(run_trial, runs, parameters, keys, key=keys, pure=False)
+        self._sent += len(chosen)
+        loop = client.loop.asyncio_loop
+        for (view, index, _), future in zip(chosen, futures, strict=True):
+            view._futures[index] = future
+            self._watching.add(task := loop.create_task(self._watch(view, index, future, self._generation)))
+            task.add_done_callback(self._watching.discard)
 
-    async def _watch(self, view: DaskExecutor, index: int, future: Any, generation: int) -> None:
-        """Wait for one trial, in the thread of Dask's event loop."""
-        import distributed
+    def _hear(self, view: DaskExecutor, event: tuple[float, Any]) -> None:
+        """Take an outcome that a worker sent, in the thread of Dask's event loop."""
+        key, pickled = event[1]
+        index = int(key.rsplit("-", 2)[1])
+        outcome = pickle.loads(pickled)
+        assert isinstance(outcome, Outcome)
+        self._end(view, index, outcome)
 
-        outcome: Outcome | BaseException
-        try:
-            outcome = await future
-        except distributed.KilledWorker as error:
-            deaths = ALLOWED_DEATHS if self._blames_exactly else error.allowed_failures + 1
-            outcome = Outcome(
-                error=error_record(
-                    "WorkerDied",
-                    f"{deaths} workers died while they evaluated this trial (out of memory?)",
-                    last_worker=str(error.last_worker),
-                )
-            )
-        except (asyncio.CancelledError, concurrent.futures.CancelledError):
-            # The connection was lost, or the executor closed; the keeper finds out.
-            self._attention.set()
-            return
-        except Exception as error:
-            if future.status != "error":
-                # The outcome could not be fetched: the connection was lost just then.
-                _LOG.debug("fetching trial %d", index, exc_info=True)
-                with self._lock:
-                    self._suspect = self._suspect or generation == self._generation
-                self._attention.set()
-                return
-            outcome = error
+    def _end(self, view: DaskExecutor, index: int, outcome: Outcome | Exception) -> None:
         with self._lock:
-            if generation != self._generation or view._active.pop(index, None) is None:
+            if view._active.pop(index, None) is None:
                 return
-            del view._futures[index]
+            view._futures.pop(index, None)
             if isinstance(outcome, Outcome):
                 view._seconds += outcome.seconds
                 view._count += 1
             view._ended.put((index, outcome))
             self._feed()
+
+    async def _watch(self, view: DaskExecutor, index: int, future: Any, generation: int) -> None:
+        """Wait for how a trial's task ends, in the thread of Dask's event loop."""
+        import distributed
+
+        outcome: Outcome | Exception
+        try:
+            error = await future.exception()
+            if index not in view._active or generation != self._generation:
+                return
+            if isinstance(error, distributed.KilledWorker):
+                deaths = ALLOWED_DEATHS if self._blames_exactly else error.allowed_failures + 1
+                outcome = Outcome(
+                    error=error_record(
+                        "WorkerDied",
+                        f"{deaths} workers died while they evaluated this trial (out of memory?)",
+                        last_worker=str(error.last_worker),
+                    )
+                )
+            elif error is not None:
+                outcome = error
+            elif future.cancelled():
+                self._attention.set()
+                return
+            else:
+                outcome = await future
+        except (asyncio.CancelledError, concurrent.futures.CancelledError):
+            # The connection was lost, or the executor closed; the keeper finds out.
+            self._attention.set()
+            return
+        except Exception:
+            # The outcome could not be fetched: the connection was lost just then.
+            _LOG.debug("fetching trial %d", index, exc_info=True)
+            with self._lock:
+                self._suspect = self._suspect or generation == self._generation
+            self._attention.set()
+            return
+        if generation == self._generation:
+            self._end(view, index, outcome)
 
     # --- the keeper -----------------------------------------------------------------------------------------------
 
@@ -315,7 +361,7 @@ class DaskPool(Closing):
                 return
             self._client = None
             self._generation += 1
-            self._suspect = False
+            self._suspect = self._feeding = False
             self._sent = 0
             for view in self._views:
                 view._backlog.extendleft((index, view._active[index]) for index in sorted(view._active, reverse=True))
@@ -390,7 +436,7 @@ class DaskExecutor(Closing):
         # Indices that were submitted and not collected yet; used by the run's thread only.
         self._open: set[int] = set()
         # What has ended; None wakes the run's thread, because the pool was lost or this was closed.
-        self._ended: queue.SimpleQueue[tuple[int, Outcome | BaseException] | None] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[int, Outcome | Exception] | None] = queue.SimpleQueue()
 
     @property
     def workers(self) -> int:
@@ -427,11 +473,12 @@ class DaskExecutor(Closing):
 
     def _bring(self, client: Any) -> None:
         """Register the evaluation with the scheduler, for all workers it has and will have."""
-        from dftbparam.campaign.worker import EvaluationPlugin
+        from dftbparam.campaign.worker import EvaluationPlugin, topic_name
 
         if client is None or self._evaluation is None:
             return
         evaluate, context = self._evaluation
+        client.subscribe_topic(topic_name(self._run), partial(self.pool._hear, self))
         try:
             client.register_plugin(EvaluationPlugin(self._run, evaluate, context))
         except Exception as error:
@@ -444,9 +491,10 @@ class DaskExecutor(Closing):
     def _retire(self, client: Any) -> None:
         """Take the evaluation away from the workers."""
         if client is not None and self._run:
-            from dftbparam.campaign.worker import plugin_name
+            from dftbparam.campaign.worker import plugin_name, topic_name
 
             try:
+                client.unsubscribe_topic(topic_name(self._run))
                 client.unregister_worker_plugin(plugin_name(self._run))
             except Exception:
                 _LOG.debug("taking away the evaluation", exc_info=True)

@@ -46,6 +46,9 @@ LONGEST_VALUE: Final = 60
 
 _LOG = logging.getLogger(__name__)
 
+MANY_WORKERS: Final = 32
+"""From here on proposals are made in larger blocks."""
+
 
 def default_in_flight(workers: int) -> int:
     """Trials under way at once, unless something else is asked for: two a worker.
@@ -58,12 +61,14 @@ def default_in_flight(workers: int) -> int:
 
 
 def default_batch(workers: int) -> int:
-    """Trials proposed at once, unless something else is asked for: one for every four workers.
+    """Trials proposed at once, unless something else is asked for: one for every four workers, from 32 on every two.
 
-    The proposer keeps up where a proposal takes a quarter of an evaluation's time, or less. A search with that many
-    workers has about twice as many results outstanding at each proposal anyway, so that blocks cost it little.
+    The proposer keeps up where a proposal takes a quarter of an evaluation's time, with many workers half of it, or
+    less; a block of 128 takes little longer than one of 16, and keeps 256 workers busy that need a second an evaluation
+    (benchmarks/utilisation.py). A search with that many workers has about twice as many results outstanding at each
+    proposal anyway, so that blocks cost it little.
     """
-    return max(1, workers // 4)
+    return workers // 2 if workers >= MANY_WORKERS else max(1, workers // 4)
 
 
 def run_campaign(

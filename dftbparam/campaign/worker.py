@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import threading
 from typing import Any, Final
@@ -64,8 +65,13 @@ def plugin_name(run: str) -> str:
     return _PLUGIN_PREFIX + run
 
 
-def run_trial(run: str, parameters: dict[str, Any]) -> Outcome:
-    """Evaluate one point with the evaluation that the plugin brought.
+def topic_name(run: str) -> str:
+    """Name of the Dask topic under which the workers send the outcomes of a run."""
+    return f"dftbparam-outcomes-{run}"
+
+
+def run_trial(run: str, parameters: dict[str, Any], key: str) -> Outcome:
+    """Evaluate one point with the evaluation that the plugin brought; send the outcome, and return it.
 
     Evaluations hold state of the whole process (thread numbers of BLAS, caches), so that a worker with several threads
     runs them one after the other all the same.
@@ -85,7 +91,10 @@ def run_trial(run: str, parameters: dict[str, Any]) -> Outcome:
             from threadpoolctl import threadpool_limits
 
             stack.enter_context(threadpool_limits(limits=1))
-        return run_one(plugin.evaluate, parameters, plugin.context)
+        outcome = run_one(plugin.evaluate, parameters, plugin.context)
+    # Before Dask says that the task has ended, on the same connection.
+    worker.log_event(topic_name(run), [key, pickle.dumps(outcome)])
+    return outcome
 
 
 class DeathLimit(SchedulerPlugin):

@@ -429,4 +429,4 @@ def test_defaults_follow_the_workers(path: Path) -> None:
     # In this process nothing is gained by proposing ahead.
     assert settings["in_flight"] == 1
     assert [default_in_flight(n) for n in (1, 2, 4, 8, 16, 256)] == [2, 4, 8, 16, 32, 512]
-    assert [default_batch(n) for n in (1, 2, 7, 16, 256)] == [1, 1, 1, 4, 64]
+    assert [default_batch(n) for n in (1, 2, 7, 16, 31, 32, 256)] == [1, 1, 1, 4, 7, 16, 128]
