@@ -54,7 +54,7 @@ class CampaignHead:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         try:
-            self.text = self.path.read_text(encoding="utf-8")
+            self.text = self.path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
         except OSError as error:

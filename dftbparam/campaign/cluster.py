@@ -329,7 +329,7 @@ def load_profile(name: str) -> Profile:
     """
     path = find_profile(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileFormatError(f"not TOML: {error}", path=str(path)) from None
     system = content.get("system")

@@ -334,6 +334,9 @@ class _Driver:
 
     def _failed(self, job: Job, result: ElementResult, error: Exception) -> ElementResult:
         """Say that an element failed, or find that more than this element is lost."""
+        if isinstance(error, StoreError) and error.data.get("held"):
+            # Another driver took the run over; its state is that one's to say.
+            raise error
         if isinstance(error, EngineError) and self._pool_is_lost():
             self.events.put(error)
             self._say(job, "interrupted", error.message)

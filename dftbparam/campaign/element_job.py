@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,8 +24,9 @@ Publish = Callable[[FitRequest, str, str, dict[str, Any]], None]
 """``publish(request, store, run_id, timing)`` scores and writes the result of a search that is in the store; ``timing``
 tells of its proposals."""
 
-IsPublished = Callable[[Path, int], bool]
-"""``is_published(folder, trials)``: whether a folder is the complete result of so many trials."""
+IsPublished = Callable[[Path, int | None, Mapping[str, Any]], bool]
+"""``is_published(folder, trials, settings)``: whether a folder is the complete result of so many trials (None: of any
+number) of a run with these settings; `ParameterError` where it is that of another run."""
 
 
 class ElementJob:
@@ -45,6 +46,7 @@ class ElementJob:
         self._publish, self._is_published = publish, is_published
         self._request = plan.request
         self._timing: dict[str, Any] = {}
+        self._settings: Mapping[str, Any] = {}
 
     def search(
         self,
@@ -56,7 +58,7 @@ class ElementJob:
         stop: threading.Event,
     ) -> CampaignOutcome:
         """See `dftbparam.campaign.driver.Job`."""
-        self._request = request = self.request(done)
+        self._request = request = self.request(store, done)
         if not (store.has_run(self.run_id) or isinstance(executor, SerialExecutor)):
             # Of a run that is there, and where one evaluation runs at a time, `run_campaign` knows better.
             request = request.model_copy(
@@ -75,22 +77,24 @@ class ElementJob:
             stop=stop,
             held=True,
         )
+        self._settings = outcome.run.settings
         if outcome.proposal_seconds is not None:
             self._timing = {"number": outcome.proposals, "mean_seconds": round(outcome.proposal_seconds, 4)}
         return outcome
 
-    def request(self, done: Collection[str]) -> FitRequest:
+    def request(self, store: TrialStore, done: Collection[str]) -> FitRequest:
         """Return the request with its partners settled; those of the campaign are written to the element's folder.
 
         Raises
         ------
         ParameterError
-            A partner's result is not in the campaign's folder, or partners do not belong to one kind of set.
+            A partner's result is not in the campaign's folder, or is another run's; or partners do not belong to one
+            kind of set.
         """
         plan = self.plan
         if plan.request.partners != CAMPAIGN:
             return plan.request
-        sets = {symbol: self._result(symbol) for symbol in plan.needs if symbol in done}
+        sets = {symbol: self._result(store, symbol) for symbol in plan.needs if symbol in done}
         if plan.fallback is not None:
             other = load_partners(plan.fallback)
             sets |= {symbol: other for symbol in sorted(plan.replaceable) if symbol not in sets}
@@ -115,21 +119,21 @@ class ElementJob:
             raise ParameterError(f"{path} cannot be written ({error.strerror})", path=str(path)) from None
         return plan.request.model_copy(update={"partners": str(path)})
 
-    def _result(self, symbol: str) -> ParameterSet:
+    def _result(self, store: TrialStore, symbol: str) -> ParameterSet:
         """The parameters of an element that is done."""
         folder = self.campaign.out / symbol
-        try:
-            return load_partners(str(folder))
-        except ParameterError:
+        run = store.load_run(self.campaign.run_id(symbol))
+        if not self._is_published(folder, None, run.settings):
             raise ParameterError(
-                f"{symbol} is done, but its parameters are not in {folder}; drivers of one campaign share its folder "
-                "of results",
+                f"{symbol} is done, but its parameters are not in {folder}, or not as they were written; drivers of "
+                "one campaign share its folder of results",
                 symbol=symbol,
-            ) from None
+            )
+        return load_partners(str(folder))
 
     def is_published(self, trials: int) -> bool:
         """See `dftbparam.campaign.driver.Job`."""
-        return self._is_published(self.plan.request.out, trials)
+        return self._is_published(self.plan.request.out, trials, self._settings)
 
     def publication(self) -> tuple[Callable[..., None], tuple[Any, ...]]:
         """See `dftbparam.campaign.driver.Job`."""

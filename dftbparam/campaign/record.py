@@ -5,18 +5,22 @@ The record is a run without trials under the campaign's name; the runs of the el
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from dftbparam.campaign.campaign_file import CampaignFile, differences
 from dftbparam.campaign.run import provenance_of_trials
 from dftbparam.errors import ParameterError
 from dftbparam.store import Run, TrialStore
+from dftbparam.store.connection import without_password
 
 FORMAT: Final = 1
 """Raised when a record can no longer be read by the previous code."""
 
-_PASSWORD: Final = re.compile(r"(://[^:/@\s\"']+):[^@\s\"']+@")
+
+
+def _without_passwords(text: str) -> str:
+    """Return a file without the passwords of its addresses; an address stands on one line, in quotes."""
+    return "".join(without_password(line) for line in text.splitlines(keepends=True))
 
 
 def begin_campaign(store: TrialStore, campaign: CampaignFile, *, resume: bool) -> list[str]:
@@ -39,7 +43,7 @@ def begin_campaign(store: TrialStore, campaign: CampaignFile, *, resume: bool) -
     StoreError
         The store cannot be used.
     """
-    content: dict[str, Any] = {"file": _PASSWORD.sub(r"\1:***@", campaign.text), "elements": campaign.settings}
+    content: dict[str, Any] = {"file": _without_passwords(campaign.text), "elements": campaign.settings}
     if not store.has_run(campaign.name):
         run = Run(
             run_id=campaign.name,

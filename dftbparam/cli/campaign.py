@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -282,11 +282,31 @@ def publish_element(request: FitRequest, location: str, run_id: str, timing: dic
     write_outcome(request.out, request, outcome.result, outcome.trial_rows, timing=timing)
 
 
-def is_published(folder: Path, trials: int) -> bool:
-    """Whether a folder is the complete result of so many trials, every file as it was written."""
+def is_published(folder: Path, trials: int | None, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder is the complete result of a run, every file as it was written.
+
+    Parameters
+    ----------
+    trials
+        Number that the result is to have been made of; None for any.
+    settings
+        Of the run, as the store has them.
+
+    Raises
+    ------
+    ParameterError
+        The folder holds the result of a run with other settings: another campaign's, which is not to be overwritten.
+    """
     from dftbparam.publish import read_manifest, verify_folder
 
     try:
-        return read_manifest(folder).trials.get("done") == trials and not verify_folder(folder)
+        manifest = read_manifest(folder)
     except InputError:
         return False
+    if manifest.settings.get("run") != dict(settings):
+        raise ParameterError(
+            f"{folder} holds the result of a run with other settings (another campaign's?); give this campaign another "
+            "'out', or move that folder away",
+            path=str(folder),
+        )
+    return trials in (None, manifest.trials.get("done")) and not verify_folder(folder)

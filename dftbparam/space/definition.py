@@ -216,7 +216,7 @@ def load_space(name_or_path: str | Path) -> SpaceDefinition:
             f"{str(name_or_path)!r} {what}; shipped: {', '.join(space_names())}", name=str(name_or_path)
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
     except OSError as error:

@@ -238,7 +238,7 @@ class Database:
 def without_password(text: str) -> str:
     """Return an address, well-formed or not, with its password replaced by asterisks."""
     text = re.sub(r"(://[^:/@\s]*):.*@", r"\1:***@", text)
-    return re.sub(r"(password=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(password=)[^&\s\"']*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def cause_of(error: sa.exc.SQLAlchemyError) -> str:

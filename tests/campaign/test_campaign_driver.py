@@ -109,6 +109,22 @@ def test_a_result_that_cannot_be_written(path: Path, tmp_path: Path, fault: str,
     assert again.is_published(8)
 
 
+def test_a_run_taken_over_is_the_other_drivers(path: Path, tmp_path: Path) -> None:
+    class TakenOver(FakeJob):
+        def search(self, store, *_):
+            store.set_state(self.run_id, "running", "", "the other")
+            raise StoreError("another driver took it over from this one", held=True)
+
+    stop = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    stop.start()
+    result = run(path, TakenOver("Si", tmp_path), FakeJob("Ge", tmp_path, needs=("Si",)))
+    stop.join()
+    # Not failed, neither here nor in the store, and what depends on it is not given up.
+    assert result.failed == []
+    assert result.elements["Ge"].state != "failed"
+    assert states(path)["test/Si"][0] != "failed"
+
+
 def test_bad_input_in_a_worker_is_one_elements_failure(path: Path, tmp_path: Path) -> None:
     result = run(path, FakeJob("Si", tmp_path, context={"bad": True}), FakeJob("Ge", tmp_path))
     assert [(one.symbol, one.message) for one in result.failed] == [("Si", "a planted bad input")]

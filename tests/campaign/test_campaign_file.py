@@ -1,14 +1,18 @@
 """Campaign files: what they mean, what is refused and where; records; what a resumed campaign may change."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from dftbparam.campaign import campaign_file, fit_plan
 from dftbparam.campaign.campaign_file import CampaignFile, differences, read_campaign
 from dftbparam.campaign.element_job import PARTNERS_NAME, ElementJob, check_elements
 from dftbparam.campaign.record import begin_campaign
 from dftbparam.campaign.toml_lines import line_of
 from dftbparam.errors import FileFormatError, ParameterError
+from dftbparam.reference import Dataset, load_dataset
 from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
 from dftbparam.store import Run, TrialStore
 
@@ -30,6 +34,20 @@ crystals = ["rocksalt"]
 seed = 5
 share = 2
 """
+
+
+@pytest.fixture(autouse=True)
+def _small_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped set grows; these tests are about magnesium, calcium, silicon and aluminium."""
+    known = {"Mg", "Ca", "Si", "Al", "O", "Cl"}
+
+    def load(name: str) -> Dataset:
+        data = load_dataset(name)
+        crystals = tuple(c for c in data.crystals if set(c.symbols) <= known and set(c.symbols) != {"Si", "O"})
+        return data.model_copy(update={"crystals": crystals})
+
+    monkeypatch.setattr(campaign_file, "load_dataset", load)
+    monkeypatch.setattr(fit_plan, "load_dataset", load)
 
 
 def read(folder: Path, text: str) -> CampaignFile:
@@ -193,19 +211,43 @@ def fitted(symbol: str, form: str = "screened-power", superposition: str = "dens
 
 
 def job(campaign: CampaignFile, symbol: str) -> ElementJob:
-    return ElementJob(campaign, campaign.elements[symbol], lambda *_: None, lambda *_: False)
+    # Here a result is complete where there are parameters, and is this campaign's where the seed is 1.
+    def is_published(folder: Path, trials: int | None, settings: Mapping[str, Any]) -> bool:
+        if settings != {"seed": 1}:
+            raise ParameterError(f"{folder} holds the result of a run with other settings")
+        return (folder / "parameters.json").is_file()
+
+    return ElementJob(campaign, campaign.elements[symbol], lambda *_: None, is_published)
+
+
+def searched(folder: Path, **seeds: int) -> TrialStore:
+    """A store with runs of these elements."""
+    store = TrialStore.open(folder / "searched.sqlite")
+    for symbol, seed in seeds.items():
+        store.create_run(Run(run_id=f"oxides/{symbol}", settings={"seed": seed}))
+    return store
+
+
+def test_partners_of_another_campaign_are_refused(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    for symbol in ("Mg", "Ca"):
+        (campaign.out / symbol).mkdir(parents=True)
+        fitted(symbol).save(campaign.out / symbol / "parameters.json")
+    with searched(tmp_path, Mg=1, Ca=2) as store, pytest.raises(ParameterError, match="Ca holds the result of a run"):
+        job(campaign, "O").request(store, ["Mg", "Ca"])
 
 
 def test_partners_of_the_campaign(tmp_path: Path) -> None:
     campaign = read(tmp_path, OXIDES)
-    assert job(campaign, "Mg").request([]) == campaign.elements["Mg"].request
+    store = searched(tmp_path, Mg=1, Ca=1)
+    assert job(campaign, "Mg").request(store, []) == campaign.elements["Mg"].request
     with pytest.raises(ParameterError, match="Ca is done, but its parameters are not in"):
-        job(campaign, "O").request(["Mg", "Ca"])
+        job(campaign, "O").request(store, ["Mg", "Ca"])
     for symbol in ("Mg", "Ca"):
         folder = campaign.out / symbol
         folder.mkdir(parents=True)
         fitted(symbol).save(folder / "parameters.json")
-    request = job(campaign, "O").request(["Mg", "Ca"])
+    request = job(campaign, "O").request(store, ["Mg", "Ca"])
     assert request.partners == str(campaign.out / "O" / PARTNERS_NAME)
     partners = load_parameter_set(request.partners)
     assert partners.name == "oxides-partners-of-O"
@@ -213,14 +255,16 @@ def test_partners_of_the_campaign(tmp_path: Path) -> None:
     assert partners.source == "Ca: fit of Ca; Mg: fit of Mg"
     fitted("Ca", superposition="potential").save(campaign.out / "Ca" / "parameters.json")
     with pytest.raises(ParameterError, match="partners of O do not have one superposition"):
-        job(campaign, "O").request(["Mg", "Ca"])
+        job(campaign, "O").request(store, ["Mg", "Ca"])
+    store.close()
 
 
 def test_partners_that_failed_come_from_the_fallback(tmp_path: Path) -> None:
     campaign = read(tmp_path, OXIDES.replace('"campaign"', '["campaign", "ptbp"]'))
     (campaign.out / "Mg").mkdir(parents=True)
     fitted("Mg").save(campaign.out / "Mg" / "parameters.json")
-    partners = load_parameter_set(str(job(campaign, "O").request(["Mg"]).partners))
+    with searched(tmp_path, Mg=1) as store:
+        partners = load_parameter_set(str(job(campaign, "O").request(store, ["Mg"]).partners))
     assert partners.element("Mg") == fitted("Mg").element("Mg")
     assert partners.element("Ca") == load_parameter_set("ptbp").element("Ca")
 
@@ -243,12 +287,29 @@ def test_record(tmp_path: Path) -> None:
         assert begin_campaign(store, campaign, resume=True) == []
 
 
-def test_passwords_are_not_kept(tmp_path: Path) -> None:
-    text = 'store = "postgresql+psycopg://user:secret@host/base"\nelements = ["Si"]'
-    campaign = read(tmp_path, text)
+@pytest.mark.parametrize(
+    "address",
+    [
+        "//user:secret@host/base",
+        "//:secret@host/base",
+        "//user:se@cret@host/base",
+        "//host/base?user=me&password=secret",
+    ],
+)
+def test_passwords_are_not_kept(tmp_path: Path, address: str) -> None:
+    campaign = read(tmp_path, f'store = "postgresql+psycopg:{address}"\nelements = ["Si"]')
     with TrialStore.open(tmp_path / "a.sqlite") as store:
         begin_campaign(store, campaign, resume=True)
-        assert store.load_run("oxides").budget["file"] == text.replace("secret", "***")
+        kept = store.load_run("oxides").budget["file"]
+    assert "cret" not in kept
+    assert "***" in kept
+    assert kept.endswith('"\nelements = ["Si"]')
+
+
+def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "windows.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + b'elements = ["Si"]\r\n')
+    assert list(read_campaign(path).elements) == ["Si"]
 
 
 def test_what_a_resumed_campaign_may_change(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dftbparam.errors import EngineError
+from dftbparam.cli.campaign import is_published
+from dftbparam.errors import EngineError, ParameterError
 from dftbparam.store import TrialStore
 
 SUPPORT = Path(__file__).parents[1] / "campaign" / "support"
@@ -58,6 +60,18 @@ def faked(monkeypatch, tmp_path):
 
     monkeypatch.setattr("dftbparam.campaign.element_job.ElementJob", Job)
     return more
+
+
+def test_whose_result_a_folder_is(monkeypatch, tmp_path):
+    manifest = SimpleNamespace(settings={"run": {"seed": 1}}, trials={"done": 6})
+    monkeypatch.setattr("dftbparam.publish.read_manifest", lambda _: manifest)
+    monkeypatch.setattr("dftbparam.publish.verify_folder", lambda _: [])
+    assert is_published(tmp_path, 6, {"seed": 1})
+    assert is_published(tmp_path, None, {"seed": 1})
+    assert not is_published(tmp_path, 7, {"seed": 1})
+    # Another campaign's result is neither taken for this one's nor overwritten.
+    with pytest.raises(ParameterError, match="holds the result of a run with other settings"):
+        is_published(tmp_path, 6, {"seed": 2})
 
 
 def test_run_status_resume(run, file, faked):
