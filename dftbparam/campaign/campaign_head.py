@@ -75,7 +75,8 @@ class CampaignHead:
     @property
     def symbols(self) -> list[str]:
         """Elements that are named, in the order of the file; whether they exist has not been checked."""
-        groups = [one for group in self.groups.values() for one in group.get("elements", ()) if isinstance(one, str)]
+        listed = [group.get("elements") for group in self.groups.values()]
+        groups = [one for symbols in listed if isinstance(symbols, list) for one in symbols if isinstance(one, str)]
         return list(dict.fromkeys([*self.elements, *groups]))
 
     def fail(self, message: str, *place: str) -> FileFormatError:

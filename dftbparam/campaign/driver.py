@@ -290,6 +290,8 @@ class _Driver:
     def _overviews(self) -> dict[str, RunOverview]:
         """What the store knows of our runs."""
         names = {job.run_id for job in self.jobs.values()}
+        if not names:
+            return {}
         first, last = min(names), max(names)
         same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
         prefix = first[:same]

@@ -13,7 +13,7 @@ from dftbparam.campaign.fit import FitRequest, plan_fit, search_fit
 from dftbparam.campaign.loop import CampaignOutcome, Progress
 from dftbparam.campaign.partners import load_partners
 from dftbparam.campaign.run import default_batch, default_in_flight
-from dftbparam.errors import InputError, ParameterError
+from dftbparam.errors import EngineMissing, InputError, ParameterError
 from dftbparam.space import ElementParameters, ParameterSet
 from dftbparam.store import TrialStore
 
@@ -58,7 +58,12 @@ class ElementJob:
         stop: threading.Event,
     ) -> CampaignOutcome:
         """See `dftbparam.campaign.driver.Job`."""
-        self._request = request = self.request(store, done)
+        request = self.request(store, done)
+        # A budget below what has been done already asks for nothing more; the trials are kept.
+        present = {one.run_id: one.finished + one.failed for one in store.overview(self.run_id)}.get(self.run_id, 0)
+        if present > request.evaluations:
+            request = request.model_copy(update={"evaluations": present})
+        self._request = request
         if not (store.has_run(self.run_id) or isinstance(executor, SerialExecutor)):
             # Of a run that is there, and where one evaluation runs at a time, `run_campaign` knows better.
             request = request.model_copy(
@@ -148,6 +153,6 @@ def check_elements(campaign: CampaignFile) -> list[str]:
             continue
         try:
             plan_fit(plan.request)
-        except InputError as error:
+        except (InputError, EngineMissing) as error:
             problems.append(f"{symbol}: {error.message}")
     return problems

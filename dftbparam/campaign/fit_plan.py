@@ -16,7 +16,7 @@ from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
 from dftbparam.campaign.warm_start import PlannedStart, plan_starts
 from dftbparam.elements import element
 from dftbparam.errors import ParameterError, ReferenceDataError
-from dftbparam.propose import proposer_names
+from dftbparam.propose import proposer, proposer_names
 from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score.objective import BINARY_WEIGHTS, Targets
@@ -159,8 +159,10 @@ def plan_fit(request: FitRequest) -> FitPlan:
     form = get_form(context.form).parameters(atom.number, atom.covalent_radius)
     space = build_space(request.symbol, definition, form)
     starts = plan_starts(request.start_from, space)
+    # A malformed profile and a missing library are said before files are made.
     if request.cluster is not None:
-        load_profile(request.cluster)  # a malformed one is said before files are made
+        load_profile(request.cluster)
+    proposer(request.sampler)
     return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
 
 

@@ -1,20 +1,24 @@
 """Campaign files: what they mean, what is refused and where; records; what a resumed campaign may change."""
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from dftbparam.campaign import campaign_file, fit_plan
+from dftbparam.campaign import campaign_file, element_job, fit_plan
 from dftbparam.campaign.campaign_file import CampaignFile, differences, read_campaign
 from dftbparam.campaign.element_job import PARTNERS_NAME, ElementJob, check_elements
+from dftbparam.campaign.executor import SerialExecutor
+from dftbparam.campaign.fit_plan import FitRequest
 from dftbparam.campaign.record import begin_campaign
 from dftbparam.campaign.toml_lines import line_of
 from dftbparam.errors import FileFormatError, ParameterError
 from dftbparam.reference import Dataset, load_dataset
 from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
-from dftbparam.store import Run, TrialStore
+from dftbparam.store import Run, Trial, TrialStore
 
 OXIDES = """
 name = "oxides"
@@ -141,6 +145,8 @@ def test_needs_and_fallback(tmp_path: Path) -> None:
         ('[groups.a]\nelements = ["Si"]\nsampler = "magic"', 3, "groups.a.sampler: no sampler"),
         ('[elements.Si]\nrepulsion = "magic"', 1, "elements.Si: "),
         ("[elements.Si]\nshare = -1", 2, "elements.Si.share: must be a number above 0, got -1"),
+        ("[groups.a]\nelements = 5", 2, "groups.a.elements: "),
+        ('[groups.a]\nelements = "SiGe"', 2, "groups.a.elements: "),
         ("[groups.a]\nseed = 1", 1, "groups.a.elements: a group needs its elements"),
         ('[groups.a]\nelements = ["Si"]\n[groups.b]\nelements = ["Si"]', 4, "groups.b.elements: Si is in 'a' already"),
         ('[elements.Si]\nneeds = ["Mg"]', 2, "elements.Si.needs: has a meaning with partners"),
@@ -267,6 +273,25 @@ def test_partners_that_failed_come_from_the_fallback(tmp_path: Path) -> None:
         partners = load_parameter_set(str(job(campaign, "O").request(store, ["Mg"]).partners))
     assert partners.element("Mg") == fitted("Mg").element("Mg")
     assert partners.element("Ca") == load_parameter_set("ptbp").element("Ca")
+
+
+def test_a_budget_below_what_has_been_done_asks_for_nothing_more(tmp_path: Path, monkeypatch) -> None:
+    campaign = read(tmp_path, OXIDES)
+    asked = []
+
+    def search(plan: object, request: FitRequest, *_: object, **__: object) -> SimpleNamespace:
+        asked.append(request.evaluations)
+        return SimpleNamespace(run=SimpleNamespace(settings={"seed": 1}), proposal_seconds=None)
+
+    monkeypatch.setattr(element_job, "search_fit", search)
+    monkeypatch.setattr(element_job, "plan_fit", lambda _: None)
+    with searched(tmp_path, Mg=1) as store:
+        mg = job(campaign, "Mg")
+        mg.search(store, SerialExecutor(), 1, [], lambda _: None, threading.Event())
+        for index in range(22):
+            store.append(Trial(mg.run_id, index, (0.5,), {"a": 0.5}, "finished", 1.0))
+        mg.search(store, SerialExecutor(), 1, [], lambda _: None, threading.Event())
+    assert asked == [20, 22]
 
 
 # --- the record -----------------------------------------------------------------------------------------------------
