@@ -153,7 +153,7 @@ def test_who_waits_on_a_worker_is_not_blamed_for_its_death(tmp_path: Path, monke
         # All of them at the worker before the first is run.
         place.submit(0, {"name": "slow", "sleep": 1.0})
         for index in range(1, 8):
-            place.submit(index, {"name": f"trial{index}", "sleep": 0.05, "deadly": index in (2, 5)})
+            place.submit(index, {"name": f"trial{index}", "sleep": 0.3, "deadly": index in (2, 5)})
         outcomes = {}
         while len(outcomes) < 8:
             outcomes |= dict(place.collect(60.0))

@@ -81,7 +81,7 @@ def test_the_setting_of_the_scheduler_is_left_alone_and_deaths_are_three(tmp_pat
         with pool(scheduler=cluster.scheduler_address) as place:
             run = place.executor()
             run.start(noted, str(notes))
-            run.submit(0, {"name": "deadly", "deadly": True})
+            run.submit(0, {"name": "deadly", "sleep": 0.5, "deadly": True})
             run.submit(1, {"name": "good", "sleep": 0.1})
             outcomes = gather(run, 2)
         assert outcomes[0].error["type"] == "WorkerDied"
@@ -107,7 +107,7 @@ def test_a_scheduler_that_is_gone_for_good(monkeypatch: pytest.MonkeyPatch, tmp_
             time.sleep(0.05)
         assert [index for index, _ in run.collect(None)] == [0]
         for _ in range(2):
-            with pytest.raises(EngineError, match="lost the connection to tcp.* go on with --resume") as caught:
+            with pytest.raises(EngineError, match=r"lost the connection to tcp.* go on with --resume") as caught:
                 run.collect(None)
         assert caught.value.exit_code == 3
         with pytest.raises(EngineError, match="lost the connection"):

@@ -60,13 +60,16 @@ def sleepy(parameters: dict[str, float], context: Any) -> TrialResult:
 
 
 def noted(parameters: dict[str, Any], context: str) -> TrialResult:
-    """Appends "begin/end name" to the file ``context``; sleeps; kills its process where told."""
+    """Appends "begin/end name" to the file ``context``; sleeps; kills its process where told.
+
+    A process that dies at once takes with it the message that the trial before has ended.
+    """
     name = parameters["name"]
     with open(context, "a") as notes:
         notes.write(f"begin {name}\n")
+    time.sleep(parameters.get("sleep", 0.0))
     if parameters.get("deadly"):
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(parameters.get("sleep", 0.0))
     with open(context, "a") as notes:
         notes.write(f"end {name}\n")
     return TrialResult(0.0)
