@@ -104,7 +104,7 @@ class DeathLimit(SchedulerPlugin):
     the scheduler's ``allowed-failures``. The setting belongs to all users of the scheduler; so the count of our tasks
     begins higher, or below zero, instead. And Dask blames a death on every task that the worker had, also on those that
     waited there behind the one that was run; of ours, a task that waits stands one lower, so that a death leaves it
-    where it was. Workers run tasks in the order in which they get them. (A task that ended in the same milliseconds, and
+    where it was. Workers run tasks in the order in which they get them. (A task that had ended milliseconds before, and
     whose message died with the worker, takes the blame of the one that ran next.)
     """
 
