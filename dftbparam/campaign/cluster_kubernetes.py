@@ -110,6 +110,10 @@ class KubernetesService:
         """See `Service`."""
         return self._trouble
 
+    def callbacks(self) -> list[Any]:
+        """See `Service`; there are none."""
+        return []
+
     def _follow(self) -> None:
         """Ask for as many pods as there is work for: more at once, fewer after a while."""
         asked, enough_since = self.profile.minimum_workers, time.monotonic()

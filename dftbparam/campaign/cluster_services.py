@@ -226,6 +226,11 @@ class BatchService:
         """See `Service`."""
         return self._trouble
 
+    def callbacks(self) -> list[Any]:
+        """See `Service`: that of Dask's scaling."""
+        adaptive = getattr(self._cluster, "_adaptive", None)
+        return [] if adaptive is None else [adaptive.periodic_callback]
+
     def close(self) -> None:
         """See `Service`; cancels the jobs."""
         cluster, self._cluster = self._cluster, None

@@ -28,20 +28,19 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import logging
 import pickle
-import queue
 import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Final
 
+from dftbparam.campaign.clock_watch import ClockWatch
+from dftbparam.campaign.dask_executor import DaskExecutor
 from dftbparam.campaign.dask_services import Service, close_quietly
 from dftbparam.campaign.executor import Closing, checked_share
-from dftbparam.campaign.result import Evaluate, Outcome, error_record
+from dftbparam.campaign.result import Outcome, error_record
 from dftbparam.errors import DftbparamError, EngineError
 
 ALLOWED_DEATHS: Final = 3
@@ -76,19 +75,20 @@ class DaskPool(Closing):
     def __init__(self, service: Service) -> None:
         self.service = service
         self._opening = threading.Lock()
-        self._lock = threading.Condition()
+        self.lock = threading.Condition()
         # All below is guarded by the lock.
-        self._client: Any = None
-        self._views: list[DaskExecutor] = []
+        self.client: Any = None
+        self.views: list[DaskExecutor] = []
         self._slots = 0
         self._threads = 0
         self._sent = 0
         self._feeding = False
+        self._watches: list[tuple[Any, ClockWatch]] = []
         self._watching: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._suspect = False
-        self._lost: DftbparamError | None = None
-        self._closed = False
+        self.lost: DftbparamError | None = None
+        self.closed = False
         self._blames_exactly = True
         self._warned = False
         self._without_workers_since: float | None = None
@@ -98,7 +98,7 @@ class DaskPool(Closing):
     @property
     def workers(self) -> int:
         """See `Pool`: of a running scheduler those it has now, of an elastic cluster those it may have."""
-        self._open()
+        self.open()
         return self.service.limit(self._slots)
 
     def executor(self, share: float = 1.0, *, owner: bool = False) -> DaskExecutor:
@@ -107,29 +107,43 @@ class DaskPool(Closing):
 
     def close(self) -> None:
         """See `Pool`."""
-        with self._lock:
-            if self._closed:
+        with self.lock:
+            if self.closed:
                 return
-            self._closed = True
-            client, self._client = self._client, None
-            views, self._views = list(self._views), []
+            self.closed = True
+            client, self.client = self.client, None
+            views, self.views = list(self.views), []
         self._attention.set()
         if self._keeper is not None and self._keeper is not threading.current_thread():
             self._keeper.join(timeout=30)
         for view in views:
-            view._leave(client)
+            view.leave(client)
+        self._end_watches()
         close_quietly(client, timeout=5)
         self.service.close()
 
+    def _end_watches(self) -> None:
+        for client, watch in self._watches:
+            with contextlib.suppress(RuntimeError):  # its event loop is closed
+                client.loop.add_callback(watch.stop)
+        self._watches.clear()
+
     # --- executors call these -------------------------------------------------------------------------------------
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Start the workers, where that has not been done.
+
+        Raises
+        ------
+        EngineError
+            They do not start, or the pool was lost or closed.
+        """
         with self._opening:
-            if self._lost is not None:
-                raise self._lost
-            if self._closed:
+            if self.lost is not None:
+                raise self.lost
+            if self.closed:
                 raise EngineError("this pool of workers was closed")
-            if self._client is not None or self._keeper is not None:
+            if self.client is not None or self._keeper is not None:
                 return
             try:
                 client = self.service.connect()
@@ -139,25 +153,31 @@ class DaskPool(Closing):
             except BaseException:
                 self.service.close()
                 raise
-            with self._lock:
-                self._client = client
-                self._lock.notify_all()
+            with self.lock:
+                self.client = client
+                self.lock.notify_all()
             self._refresh(client)
             self._keeper = threading.Thread(target=self._keep, name="dftbparam-pool", daemon=True)
             self._keeper.start()
 
-    def _connected(self) -> Any:
+    def connected(self) -> Any:
         """Return the client; wait for it while the connection is looked for."""
-        self._open()
-        with self._lock:
-            self._lock.wait_for(lambda: self._client is not None or self._lost is not None or self._closed)
-            if self._lost is not None:
-                raise self._lost
-            return self._client
+        self.open()
+        with self.lock:
+            self.lock.wait_for(lambda: self.client is not None or self.lost is not None or self.closed)
+            if self.lost is not None:
+                raise self.lost
+            return self.client
 
     def _prepare(self, client: Any) -> None:
-        """Make a scheduler count deaths as we do."""
+        """Make a scheduler count deaths as we do, and watch the clock here."""
         from dftbparam.campaign.worker import DeathLimit
+
+        watch = ClockWatch(
+            lambda: [client.scheduler_comm], lambda: [*client._periodic_callbacks.values(), *self.service.callbacks()]
+        )
+        client.loop.add_callback(watch.start)
+        self._watches.append((client, watch))
 
         try:
             client.register_plugin(DeathLimit(ALLOWED_DEATHS))
@@ -186,12 +206,12 @@ class DaskPool(Closing):
             scheduler=where,
         )
 
-    def _feed(self) -> None:
+    def feed(self) -> None:
         """Have trials handed to Dask, soon; called from any thread."""
-        with self._lock:
-            self.service.want(sum(len(view._active) + len(view._backlog) for view in self._views))
-            client = self._client
-            if client is None or self._feeding or not any(view._backlog for view in self._views):
+        with self.lock:
+            self.service.want(sum(len(view.active) + len(view.backlog) for view in self.views))
+            client = self.client
+            if client is None or self._feeding or not any(view.backlog for view in self.views):
                 return
             self._feeding = True
             client.loop.asyncio_loop.call_soon_threadsafe(self._feed_after, client)
@@ -201,15 +221,15 @@ class DaskPool(Closing):
 
     def _hand_out(self, client: Any) -> None:
         """Hand trials to Dask while there is room, in the thread of its event loop."""
-        with self._lock:
+        with self.lock:
             self._feeding = False
-            if client is not self._client:
+            if client is not self.client:
                 return
-            room = self._room() - sum(len(view._active) for view in self._views)
+            room = self._room() - sum(len(view.active) for view in self.views)
             chosen: list[tuple[DaskExecutor, int, dict[str, Any]]] = []
             while len(chosen) < room and (view := self._furthest_behind()) is not None:
-                index, parameters = view._backlog.popleft()
-                view._active[index] = parameters
+                index, parameters = view.backlog.popleft()
+                view.active[index] = parameters
                 chosen.append((view, index, parameters))
             if chosen:
                 self._send(client, chosen)
@@ -220,29 +240,29 @@ class DaskPool(Closing):
 
     def _furthest_behind(self) -> DaskExecutor | None:
         """Return whom the next free worker serves, by the rule of `dftbparam.campaign.executor`; None if none waits."""
-        hungry = [view for view in self._views if view._backlog]
+        hungry = [view for view in self.views if view.backlog]
         if len(hungry) < 2:
             return hungry[0] if hungry else None
-        shares = sum(view._share for view in self._views if view._backlog or view._active)
-        below = [view for view in hungry if len(view._active) + 1 <= self._slots * view._share / shares]
+        shares = sum(view.share for view in self.views if view.backlog or view.active)
+        below = [view for view in hungry if len(view.active) + 1 <= self._slots * view.share / shares]
         if below:
-            return min(below, key=lambda view: len(view._active) / view._share)
-        return min(hungry, key=DaskExecutor._served)
+            return min(below, key=lambda view: len(view.active) / view.share)
+        return min(hungry, key=DaskExecutor.served)
 
     def _send(self, client: Any, chosen: Sequence[tuple[DaskExecutor, int, dict[str, Any]]]) -> None:
         from dftbparam.campaign.worker import TRIAL_PREFIX, run_trial
 
-        keys = [f"{TRIAL_PREFIX}{view._run}-{index}-{self._generation}" for view, index, _ in chosen]
-        runs, parameters = [view._run for view, *_ in chosen], [one for *_, one in chosen]
+        keys = [f"{TRIAL_PREFIX}{view.run}-{index}-{self._generation}" for view, index, _ in chosen]
+        runs, parameters = [view.run for view, *_ in chosen], [one for *_, one in chosen]
         futures = client.map(run_trial, runs, parameters, keys, key=keys, pure=False)
         self._sent += len(chosen)
         loop = client.loop.asyncio_loop
         for (view, index, _), future in zip(chosen, futures, strict=True):
-            view._futures[index] = future
+            view.futures[index] = future
             self._watching.add(task := loop.create_task(self._watch(view, index, future, self._generation)))
             task.add_done_callback(self._watching.discard)
 
-    def _hear(self, view: DaskExecutor, event: tuple[float, Any]) -> None:
+    def hear(self, view: DaskExecutor, event: tuple[float, Any]) -> None:
         """Take an outcome that a worker sent, in the thread of Dask's event loop."""
         key, pickled = event[1]
         index = int(key.rsplit("-", 2)[1])
@@ -251,15 +271,15 @@ class DaskPool(Closing):
         self._end(view, index, outcome)
 
     def _end(self, view: DaskExecutor, index: int, outcome: Outcome | Exception) -> None:
-        with self._lock:
-            if view._active.pop(index, None) is None:
+        with self.lock:
+            if view.active.pop(index, None) is None:
                 return
-            view._futures.pop(index, None)
+            view.futures.pop(index, None)
             if isinstance(outcome, Outcome):
-                view._seconds += outcome.seconds
-                view._count += 1
-            view._ended.put((index, outcome))
-            self._feed()
+                view.seconds += outcome.seconds
+                view.count += 1
+            view.ended.put((index, outcome))
+            self.feed()
 
     async def _watch(self, view: DaskExecutor, index: int, future: Any, generation: int) -> None:
         """Wait for how a trial's task ends, in the thread of Dask's event loop."""
@@ -268,7 +288,7 @@ class DaskPool(Closing):
         outcome: Outcome | Exception
         try:
             error = await future.exception()
-            if index not in view._active or generation != self._generation:
+            if index not in view.active or generation != self._generation:
                 return
             if isinstance(error, distributed.KilledWorker):
                 deaths = ALLOWED_DEATHS if self._blames_exactly else error.allowed_failures + 1
@@ -293,7 +313,7 @@ class DaskPool(Closing):
         except Exception:
             # The outcome could not be fetched: the connection was lost just then.
             _LOG.debug("fetching trial %d", index, exc_info=True)
-            with self._lock:
+            with self.lock:
                 self._suspect = self._suspect or generation == self._generation
             self._attention.set()
             return
@@ -306,12 +326,12 @@ class DaskPool(Closing):
         while True:
             self._attention.wait(POLL_SECONDS)
             self._attention.clear()
-            with self._lock:
-                client = self._client
-                if self._closed or self._lost is not None or client is None:
+            with self.lock:
+                client = self.client
+                if self.closed or self.lost is not None or client is None:
                     return
                 suspect = self._suspect or any(
-                    future.cancelled() for view in self._views for future in view._futures.values()
+                    future.cancelled() for view in self.views for future in view.futures.values()
                 )
             try:
                 if suspect or client.status != "running" or not self._refresh(client):
@@ -333,7 +353,7 @@ class DaskPool(Closing):
             _LOG.debug("the scheduler does not answer", exc_info=True)
             return False
         now = time.monotonic()
-        with self._lock:
+        with self.lock:
             self._slots, self._threads = len(threads), sum(threads.values())
             if threads or self.service.elastic:
                 self._without_workers_since = None
@@ -351,23 +371,24 @@ class DaskPool(Closing):
                 len(threads),
                 self.service.where,
             )
-        self._feed()
+        self.feed()
         return True
 
     def _take_up(self, lost: Any) -> None:
         """Connect again, and hand out again what was under way."""
-        with self._lock:
-            if self._closed:
+        with self.lock:
+            if self.closed:
                 return
-            self._client = None
+            self.client = None
             self._generation += 1
             self._suspect = self._feeding = False
             self._sent = 0
-            for view in self._views:
-                view._backlog.extendleft((index, view._active[index]) for index in sorted(view._active, reverse=True))
-                view._active.clear()
-                view._futures.clear()
+            for view in self.views:
+                view.backlog.extendleft((index, view.active[index]) for index in sorted(view.active, reverse=True))
+                view.active.clear()
+                view.futures.clear()
         _LOG.warning("lost the connection to %s; looking for it again", self.service.where)
+        self._end_watches()
         close_quietly(lost, timeout=5)
         deadline = time.monotonic() + RECONNECT_SECONDS
         while (client := self._try_again()) is None:
@@ -380,18 +401,18 @@ class DaskPool(Closing):
                     scheduler=where,
                 )
             self._attention.wait(POLL_SECONDS)
-        with self._lock:
+        with self.lock:
             if self._is_closed():
                 close_quietly(client, timeout=5)
                 return
-            self._client = client
+            self.client = client
             self._without_workers_since = None
-            self._lock.notify_all()
+            self.lock.notify_all()
         _LOG.warning("connected to %s again", self.service.where)
         self._refresh(client)
 
     def _is_closed(self) -> bool:
-        return self._closed
+        return self.closed
 
     def _try_again(self) -> Any:
         """Return a client to which every run has brought its evaluation, or None."""
@@ -399,10 +420,10 @@ class DaskPool(Closing):
         try:
             client = self.service.connect()
             self._prepare(client)
-            with self._lock:
-                views = list(self._views)
+            with self.lock:
+                views = list(self.views)
             for view in views:
-                view._bring(client)
+                view.bring(client)
         except Exception:
             _LOG.debug("connecting again", exc_info=True)
             close_quietly(client, timeout=5)
@@ -410,154 +431,8 @@ class DaskPool(Closing):
         return client
 
     def _lose(self, error: DftbparamError) -> None:
-        with self._lock:
-            self._lost = error
-            self._lock.notify_all()
-            for view in self._views:
-                view._ended.put(None)
-
-
-class DaskExecutor(Closing):
-    """One run's view of a `DaskPool`; see `dftbparam.campaign.executor.Executor`."""
-
-    def __init__(self, pool: DaskPool, share: float, owner: bool) -> None:
-        self.pool = pool
-        self._share = share
-        self._owner = owner
-        self._run = ""
-        self._evaluation: tuple[Evaluate, Any] | None = None
-        # Guarded by the pool's lock: what waits, what runs, and what it runs as.
-        self._backlog: deque[tuple[int, dict[str, Any]]] = deque()
-        self._active: dict[int, dict[str, Any]] = {}
-        self._futures: dict[int, Any] = {}
-        self._seconds = 0.0
-        self._count = 0
-        self._credit = 0.0
-        # Indices that were submitted and not collected yet; used by the run's thread only.
-        self._open: set[int] = set()
-        # What has ended; None wakes the run's thread, because the pool was lost or this was closed.
-        self._ended: queue.SimpleQueue[tuple[int, Outcome | Exception] | None] = queue.SimpleQueue()
-
-    @property
-    def workers(self) -> int:
-        """See `Executor`: all workers of the pool, as many as this run gets while it is alone."""
-        return self.pool.workers
-
-    def _served(self) -> float:
-        """Seconds of worker time per share that this run has had, those of running trials foreseen from its others.
-
-        ``_credit`` is what it is treated to have had before it last began to want workers: the time that others had
-        without it is no claim on workers now.
-        """
-        foreseen = len(self._active) * self._seconds / self._count if self._count else float(len(self._active))
-        return self._credit + (self._seconds + foreseen) / self._share
-
-    def start(self, evaluate: Evaluate, context: Any) -> None:
-        """See `Executor`."""
-        client = self.pool._connected()
-        if self._run:
-            self._leave(client)
-            self._open.clear()
-            self._ended = queue.SimpleQueue()
-        self._run = uuid.uuid4().hex
-        self._evaluation = (evaluate, context)
-        while True:
-            self._bring(client)
-            with self.pool._lock:
-                # Not where the connection was lost meanwhile.
-                if self.pool._client is client or self.pool._closed:
-                    if self not in self.pool._views:
-                        self.pool._views.append(self)
-                    return
-            client = self.pool._connected()
-
-    def _bring(self, client: Any) -> None:
-        """Register the evaluation with the scheduler, for all workers it has and will have."""
-        from dftbparam.campaign.worker import EvaluationPlugin, topic_name
-
-        if client is None or self._evaluation is None:
-            return
-        evaluate, context = self._evaluation
-        client.subscribe_topic(topic_name(self._run), partial(self.pool._hear, self))
-        try:
-            client.register_plugin(EvaluationPlugin(self._run, evaluate, context))
-        except Exception as error:
-            raise EngineError(
-                f"the workers cannot take up the evaluation {getattr(evaluate, '__qualname__', evaluate)!r} "
-                f"({type(error).__name__}: {error}); it must be importable by name there, with the same dftbparam",
-                evaluation=str(evaluate),
-            ) from error
-
-    def _retire(self, client: Any) -> None:
-        """Take the evaluation away from the workers."""
-        if client is not None and self._run:
-            from dftbparam.campaign.worker import plugin_name, topic_name
-
-            try:
-                client.unsubscribe_topic(topic_name(self._run))
-                client.unregister_worker_plugin(plugin_name(self._run))
-            except Exception:
-                _LOG.debug("taking away the evaluation", exc_info=True)
-
-    def submit(self, index: int, parameters: dict[str, Any]) -> None:
-        """See `Executor`."""
-        self._open.add(index)
-        with self.pool._lock:
-            if not self._backlog and not self._active:
-                busy = [view._served() for view in self.pool._views if view is not self and view._active]
-                self._credit += max(min(busy, default=0.0) - self._served(), 0.0)
-            self._backlog.append((index, parameters))
-        self.pool._feed()
-
-    def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
-        """See `Executor`."""
-        if not self._open:
-            return []
-        ended: list[tuple[int, Outcome]] = []
-        try:
-            # Once the pool is lost nothing more ends.
-            waits = timeout != 0.0 and self.pool._lost is None
-            item = self._ended.get(timeout=timeout) if waits else self._ended.get_nowait()
-            while True:
-                if item is not None:
-                    index, outcome = item
-                    if not isinstance(outcome, Outcome):
-                        if ended:
-                            self._ended.put(item)
-                            break
-                        raise outcome
-                    self._open.discard(index)
-                    ended.append((index, outcome))
-                item = self._ended.get_nowait()
-        except queue.Empty:
-            if not ended and self.pool._lost is not None:
-                raise self.pool._lost from None
-        # Sorted by index, so that trials found ended together are stored in the same order every time.
-        return sorted(ended, key=lambda pair: pair[0])
-
-    def _leave(self, client: Any) -> None:
-        with self.pool._lock:
-            futures = list(self._futures.values())
-            self._futures.clear()
-            self._active.clear()
-            self._backlog.clear()
-            self._ended.put(None)
-        if client is not None and futures:
-            try:
-                client.cancel(futures, force=True)
-            except Exception:
-                _LOG.debug("cancelling trials", exc_info=True)
-        self._retire(client)
-
-    def close(self) -> None:
-        """See `Executor`. Evaluations that run on shared workers go on there until they end, unheard."""
-        if self._owner:
-            self.pool.close()
-            return
-        with self.pool._lock:
-            client = self.pool._client
-            if self in self.pool._views:
-                self.pool._views.remove(self)
-        self._leave(client)
-        self._open.clear()
-        self.pool._feed()
+        with self.lock:
+            self.lost = error
+            self.lock.notify_all()
+            for view in self.views:
+                view.ended.put(None)

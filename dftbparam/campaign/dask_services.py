@@ -58,6 +58,10 @@ class Service(Protocol):
         """Say why no workers can come, in one sentence; None where all is well."""
         ...
 
+    def callbacks(self) -> list[Any]:
+        """Tornado's periodic callbacks that keep the workers coming, see `dftbparam.campaign.clock_watch`."""
+        ...
+
     def close(self) -> None:
         """End what was started here."""
         ...
@@ -147,6 +151,10 @@ class LocalService:
         """See `Service`."""
         return None
 
+    def callbacks(self) -> list[Any]:
+        """See `Service`; there are none."""
+        return []
+
     def close(self) -> None:
         """See `Service`."""
         cluster, self._cluster = self._cluster, None
@@ -196,6 +204,10 @@ class SchedulerService:
     def trouble(self) -> str | None:
         """See `Service`."""
         return None
+
+    def callbacks(self) -> list[Any]:
+        """See `Service`; there are none."""
+        return []
 
     def close(self) -> None:
         """See `Service`; the scheduler is left running."""

@@ -14,6 +14,7 @@ from distributed import Scheduler, Worker, get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin, WorkerPlugin
 
 import dftbparam
+from dftbparam.campaign.clock_watch import ClockWatch
 from dftbparam.campaign.executor import SINGLE_THREAD
 from dftbparam.campaign.result import Evaluate, Outcome, run_one
 from dftbparam.errors import EngineError
@@ -53,9 +54,15 @@ class EvaluationPlugin(WorkerPlugin):
             # Workers that somebody else started: programs that an evaluation starts inherit this.
             for name, number in SINGLE_THREAD.items():
                 os.environ.setdefault(name, number)
+        if worker not in _WATCHES:
+            _WATCHES[worker] = watch = ClockWatch(
+                lambda: [worker.batched_stream], lambda: list(worker.periodic_callbacks.values())
+            )
+            worker.loop.add_callback(watch.start)
 
 
 _ONE_AT_A_TIME: WeakKeyDictionary[Worker, threading.Lock] = WeakKeyDictionary()
+_WATCHES: WeakKeyDictionary[Worker, ClockWatch] = WeakKeyDictionary()
 _PINNED: Final = os.environ.get("OMP_NUM_THREADS") == "1"
 """Whether this process was started with `SINGLE_THREAD`, as our own workers are."""
 
@@ -122,6 +129,11 @@ class DeathLimit(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Called by Dask when the plugin arrives."""
         self.scheduler = scheduler
+        watch = ClockWatch(
+            lambda: [*scheduler.stream_comms.values(), *scheduler.client_comms.values()],
+            lambda: list(scheduler.periodic_callbacks.values()),
+        )
+        watch.start()
 
     def update_graph(self, scheduler: Scheduler, *, keys: set[Any], **_: Any) -> None:
         """Called by Dask when tasks arrive."""

@@ -11,7 +11,8 @@ import pytest
 from synthetic_evaluation import by_kind, deadly, sleepy
 
 import dftbparam.campaign.dask_services as services
-from dftbparam.campaign.dask_pool import DaskExecutor, DaskPool
+from dftbparam.campaign.dask_executor import DaskExecutor
+from dftbparam.campaign.dask_pool import DaskPool
 from dftbparam.campaign.executor import Executor, SerialExecutor, executor, pool
 from dftbparam.campaign.result import Outcome, TrialResult, run_one
 from dftbparam.errors import EngineError, EngineMissing, ParameterError

@@ -72,16 +72,16 @@ def test_runs_of_one_pool_share_it(shared: Pool, tmp_path: Path) -> None:
 def test_shares(two: DaskPool, tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     big, small = two.executor(3.0), two.executor(1.0)
-    with two._lock:  # both have submitted before the first is served
+    with two.lock:  # both have submitted before the first is served
         for name, place in (("small", small), ("big", big)):
-            place._run, place._evaluation = name, (noted, str(notes))
-            two._views.append(place)
+            place.run, place.evaluation = name, (noted, str(notes))
+            two.views.append(place)
             for index in range(40):
                 place._open.add(index)
-                place._backlog.append((index, {"name": name, "sleep": 0.02}))
+                place.backlog.append((index, {"name": name, "sleep": 0.02}))
     for place in (big, small):
-        place._bring(two._client)
-    two._feed()
+        place.bring(two.client)
+    two.feed()
     ended = {"big": 0, "small": 0}
     while ended["big"] < 30:
         ended["big"] += len(big.collect(5.0))

@@ -99,11 +99,11 @@ def test_a_scheduler_that_is_gone_for_good(monkeypatch: pytest.MonkeyPatch, tmp_
         run.start(noted, str(tmp_path / "notes"))
         run.submit(0, {"name": "quick"})
         end = time.monotonic() + 60.0
-        while run._ended.empty() and time.monotonic() < end:  # type: ignore[attr-defined]
+        while run.ended.empty() and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.05)
         run.submit(1, {"name": "long", "sleep": 60.0})
         cluster.close()
-        while place._lost is None and time.monotonic() < end:  # type: ignore[attr-defined]
+        while place.lost is None and time.monotonic() < end:  # type: ignore[attr-defined]
             time.sleep(0.05)
         assert [index for index, _ in run.collect(None)] == [0]
         for _ in range(2):
