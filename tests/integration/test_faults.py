@@ -21,7 +21,7 @@ import pytest
 from fault_driver import run
 from fault_site import Site, key, listed
 
-FAULTS = int(os.environ.get("DFTBPARAM_FAULTS", "2"))
+FAULTS = int(os.environ.get("DFTBPARAM_FAULTS", "1"))
 EVALUATIONS = 24
 
 pytestmark = pytest.mark.slow
