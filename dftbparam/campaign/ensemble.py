@@ -30,7 +30,8 @@ def ensemble(trials: Sequence[Trial], space: SearchSpace, tolerance: float = TOL
     return uncertainty(
         np.array([trial.x for trial in good], dtype=np.float64).reshape(len(good), len(space)),
         [float(trial.objective) for trial in good if trial.objective is not None],
-        [trial.details.get("crystals", {}) for trial in good],
+        # Sorted, as the store gives them back: a resumed search holds the same as an undisturbed one.
+        [dict(sorted(trial.details.get("crystals", {}).items())) for trial in good],
         names=space.names,
         from_unit=from_unit,
         ranges=ranges(space),
@@ -51,8 +52,13 @@ def members(found: Uncertainty, trials: Sequence[Trial]) -> list[dict[str, Any]]
         {
             "index": index,
             "objective": by_index[index].objective,
-            "parameters": by_index[index].parameters,
-            "repulsion": by_index[index].details.get("repulsion"),
+            "parameters": _sorted(by_index[index].parameters),
+            "repulsion": _sorted(by_index[index].details.get("repulsion")),
         }
         for index in found.members
     ]
+
+
+def _sorted(value: Any) -> Any:
+    """Return a record with its keys in order, at every depth."""
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value

@@ -17,7 +17,6 @@ FORMAT: Final = 1
 """Raised when a record can no longer be read by the previous code."""
 
 
-
 def _without_passwords(text: str) -> str:
     """Return a file without the passwords of its addresses; an address stands on one line, in quotes."""
     return "".join(without_password(line) for line in text.splitlines(keepends=True))
