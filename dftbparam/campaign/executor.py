@@ -1,8 +1,8 @@
 """Where evaluations run: in this process, in local worker processes, or on a Dask cluster.
 
 A `Pool` owns the workers; an `Executor` is one run's view of it. Many runs, each in a thread of its own, share the
-workers of one pool. The campaign sees these two protocols only; Dask is imported in `dftbparam.campaign.dask_pool`,
-`dftbparam.campaign.dask_services` and `dftbparam.campaign.worker`, nowhere else.
+workers of one pool. The campaign sees these two protocols only; Dask is imported in the modules ``dask_*``,
+``cluster_*`` and ``worker`` of this package, nowhere else.
 
 How a pool shares
 -----------------
