@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dftbparam.campaign.toml_lines import line_of
 from dftbparam.errors import FileFormatError
+from dftbparam.space.toml_lines import line_of
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

@@ -15,10 +15,14 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from dftbparam.campaign.executor import SINGLE_THREAD
 from dftbparam.errors import CalculationError, DftbparamError
 
 POLL_SECONDS: Final = 0.2
 """How often to look whether the work is to be stopped."""
+
+GRACE_SECONDS: Final = 5.0
+"""How long work that is to stop may take to do so."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -64,6 +68,9 @@ def run_in_child(function: Callable[..., None], arguments: tuple[Any, ...], stop
         receiver.close()
         if process.is_alive() and stop.is_set():
             process.terminate()
+            process.join(GRACE_SECONDS)
+            if process.is_alive():
+                process.kill()
         process.join()
         process.close()
     if isinstance(error, DftbparamError):
@@ -81,6 +88,8 @@ def _child(sender: Connection, function: Callable[..., None], arguments: tuple[A
     from threadpoolctl import threadpool_limits
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Libraries that are loaded later read it; those that are loaded already are limited below.
+    os.environ.update(SINGLE_THREAD)
     error: Any = None
     try:
         with threadpool_limits(limits=1):

@@ -247,7 +247,7 @@ class BatchService:
                 try:
                     await super().start()
                 except Exception as error:
-                    service._fruitless(f"a job could not be submitted: {in_one_line(str(error))}")
+                    service._fruitless(f"a job could not be submitted: {in_one_line(str(error))}", submitted=False)
                     raise
                 _LOG.info("submitted job %s as %s", self.job_id, self.name)
 
@@ -322,14 +322,19 @@ class BatchService:
             )
             await self._forget(name)
 
-    def _fruitless(self, problem: str) -> None:
+    def _fruitless(self, problem: str, *, submitted: bool = True) -> None:
+        """Note that a job came to nothing; three before the first worker end the run.
+
+        Not where a job was refused while others are in the queue: a limit of jobs, or a controller that restarts.
+        """
+        queued = not submitted and any(job.job_id is not None for job in self._cluster.workers.values())
         self._failed_at = time.monotonic()
         self._failures += 1
         if problem != self._problem:
             _LOG.warning("%s", problem)
         self._problem = problem
         if self._failures >= FRUITLESS:
-            if not self._last_seen:
+            if not (self._last_seen or queued):
                 self._trouble = f"{problem}; nor did the {self._failures - 1} jobs before it come to anything"
             elif self._failures % FRUITLESS == 0:
                 _LOG.warning("%s; %d jobs in a row came to nothing, trying on", problem, self._failures)

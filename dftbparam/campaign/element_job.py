@@ -59,6 +59,9 @@ class ElementJob:
     ) -> CampaignOutcome:
         """See `dftbparam.campaign.driver.Job`."""
         request = self.request(store, done)
+        # Refused before anything is computed where the folder holds another run's result.
+        settings = store.load_run(self.run_id).settings if store.has_run(self.run_id) else {}
+        self._is_published(request.out, None, settings)
         # A budget below what has been done already asks for nothing more; the trials are kept.
         present = {one.run_id: one.finished + one.failed for one in store.overview(self.run_id)}.get(self.run_id, 0)
         if present > request.evaluations:

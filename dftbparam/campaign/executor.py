@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol, Self
 
 from dftbparam.campaign.result import Evaluate, Outcome, run_one
 from dftbparam.errors import ParameterError
+from dftbparam.propose.base import TURN
 
 SINGLE_THREAD: Final = dict.fromkeys(
     (
@@ -208,10 +209,14 @@ class SerialExecutor(Closing):
             return []
         if not self._pool.take_turn(self, self._used / self._share, timeout):
             return []
+        from threadpoolctl import threadpool_limits
+
         begun = time.monotonic()
         try:
             index, parameters = self._queue[0]
-            outcome = run_one(self._evaluate, parameters, self._context)
+            # As in a worker process; proposals of other runs in this process set the number of threads, too.
+            with TURN, threadpool_limits(limits=1):
+                outcome = run_one(self._evaluate, parameters, self._context)
         finally:
             self._used += time.monotonic() - begun
             self._pool.end_turn()

@@ -21,7 +21,7 @@ from dftbparam.campaign.executor import Executor
 from dftbparam.campaign.result import Evaluate, Outcome
 from dftbparam.campaign.state import CampaignState, Ending
 from dftbparam.propose import Proposer
-from dftbparam.propose.base import Array, Mask, Proposal
+from dftbparam.propose.base import TURN, Array, Mask, Proposal
 from dftbparam.space.parameters import SearchSpace
 from dftbparam.store import Run, Trial, TrialStore, settings_hash
 from dftbparam.store.records import plain
@@ -31,10 +31,6 @@ POLL_SECONDS: Final = 0.5
 
 KEEP_SECONDS: Final = 0.05
 """How often results are looked for while a proposal is computed."""
-
-_ONE_AT_A_TIME = threading.Lock()
-"""Proposers set the number of threads of numerical libraries and the warning filters, which belong to the process. Two
-of them at once would undo each other's settings, and a sum in another order is another trial."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,8 @@ class TimedProposer:
         self, X: Array, y: Array, feasible: Mask, pending: Array, index: int, seed: int, count: int = 1
     ) -> Proposal:
         """See `dftbparam.propose.base.Proposer`."""
-        with _ONE_AT_A_TIME:
+        # The time of waiting for one's turn is not that of a proposal.
+        with TURN:
             begun = time.perf_counter()
             proposal = self.proposer.propose(X, y, feasible, pending, index, seed, count)
             self.seconds += time.perf_counter() - begun

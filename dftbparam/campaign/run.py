@@ -120,7 +120,8 @@ def run_campaign(
     executor
         Where to evaluate; default in this process. It is started and closed here.
     resume
-        Go on with the run where the store has it, else begin it. Without it, a run of this name is an error.
+        Go on with the run where the store has it, else begin it. Without it, a run of this name that has trials is an
+        error.
     patience
         End early; see `dftbparam.campaign.state.CampaignState`.
     on_progress
@@ -143,7 +144,7 @@ def run_campaign(
     Raises
     ------
     ParameterError
-        Numbers out of range; the run exists and ``resume`` is False; it was begun with other settings (each
+        Numbers out of range; the run has trials and ``resume`` is False; it was begun with other settings (each
         differing one is named); or it has more trials than ``evaluations``.
     StoreError
         The store is locked, or another process works on it.
@@ -160,7 +161,8 @@ def run_campaign(
         if not held:
             stack.enter_context(store.exclusive(run_id))
         stored = store.load_run(run_id) if store.has_run(run_id) else None
-        if stored is not None and not resume:
+        # One that has no trial yet, because its workers never came, is begun again like a new one.
+        if stored is not None and not resume and _present(store, run_id):
             raise ParameterError(
                 f"{store.where} holds a run {run_id!r} already; go on with it (--resume), or choose another --out",
                 run_id=run_id,
@@ -229,7 +231,7 @@ def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[st
             run_id=run_id,
             differing=[name for name, _, _ in differing],
         )
-    present, asked = len(store.trials(run_id)), budget["evaluations"]
+    present, asked = _present(store, run_id), budget["evaluations"]
     if asked < present:
         raise ParameterError(
             f"{store.where}: run {run_id!r} has {present} trials already, more than the {asked} asked for; give "
@@ -244,6 +246,11 @@ def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[st
     if stored.budget != budget:
         store.set_budget(run_id, budget)
     return store.load_run(run_id)
+
+
+def _present(store: TrialStore, run_id: str) -> int:
+    """Number of trials of a run, from the store's totals."""
+    return sum(one.finished + one.failed for one in store.overview(run_id) if one.run_id == run_id)
 
 
 def _difference(name: str, old: Any, new: Any) -> str:

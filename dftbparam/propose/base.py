@@ -26,7 +26,9 @@ SEPARATION: Final = 1e-6
 """Largest coordinate difference (unit cube) below which two points count as one: a millionth of a range is far below
 what any parameter of a table can be told apart by, and far above rounding."""
 
-_TURN: Final = threading.Lock()
+TURN: Final = threading.RLock()
+"""Held by whoever sets what belongs to the whole process: threads of numerical libraries, warning filters. Two at once
+would undo each other's settings, and a sum in another order is another trial."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def single_thread() -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
-    with _TURN, threadpool_limits(limits=1), warnings.catch_warnings():
+    with TURN, threadpool_limits(limits=1), warnings.catch_warnings():
         # Fits that end on a bound and deprecations inside libraries are no news to the caller.
         warnings.simplefilter("ignore")
         yield

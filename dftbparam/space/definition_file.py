@@ -27,6 +27,7 @@ from dftbparam.space.definition import (
     SpaceDefinition,
 )
 from dftbparam.space.parameters import Kind, Scale
+from dftbparam.space.toml_lines import line_of
 
 _KEYS: Final = ("range", "choices", "fixed", "kind", "scale", "prior")
 _WIDTH: Final = RoleInfo("width", low=-float("inf"))
@@ -59,9 +60,8 @@ class _File:
         self.source = source
 
     def refuse(self, place: str, reason: str) -> NoReturn:
-        raise FileFormatError(
-            f"{place}: {reason}" if place else reason, path=self.source, line=_line(self.text, place), place=place
-        )
+        line = line_of(self.text, place.split("."))
+        raise FileFormatError(f"{place}: {reason}" if place else reason, path=self.source, line=line, place=place)
 
     def read(self) -> SpaceDefinition:
         try:
@@ -273,24 +273,3 @@ def _known(word: str, known: Iterable[str], what: Literal["roles", "keys"]) -> s
     names = list(known)
     close = get_close_matches(word, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"{what} are: {', '.join(names)}"
-
-
-def _line(text: str, place: str) -> int | None:
-    """Line, from 1, of a dotted place; of the innermost table or key of it that is found."""
-    if not place:
-        return None
-    parts = place.split(".")
-    table: tuple[str, ...] = ()
-    best, found = 0, None
-    for number, line in enumerate(text.splitlines(), start=1):
-        code = line.split("#", 1)[0].strip()
-        if header := re.fullmatch(r"\[{1,2}\s*([^\[\]]+?)\s*\]{1,2}", code):
-            table = tuple(part.strip().strip("\"'") for part in header[1].split("."))
-            path = table
-        elif "=" in code:
-            path = (*table, *(part.strip().strip("\"'") for part in code.split("=", 1)[0].split(".")))
-        else:
-            continue
-        if len(path) > best and list(path) == parts[: len(path)]:
-            best, found = len(path), number
-    return found

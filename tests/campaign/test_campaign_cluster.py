@@ -3,6 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dftbparam.campaign.cluster import (
     profile_names,
     seconds_of,
 )
-from dftbparam.campaign.cluster_services import batch_options, profile_service
+from dftbparam.campaign.cluster_services import BatchService, batch_options, profile_service
 from dftbparam.campaign.dask_services import LocalService
 from dftbparam.campaign.executor import SINGLE_THREAD, pool
 from dftbparam.errors import EngineMissing, FileFormatError, ParameterError
@@ -246,3 +247,16 @@ def test_pods_follow_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(asked) == 2
     assert given["namespace"] == "dft"
     assert given["custom_cluster_spec"]["spec"]["worker"]["replicas"] == 0
+
+
+def test_refused_jobs_end_nothing_while_others_are_queued() -> None:
+    pytest.importorskip("dask_jobqueue")
+    service = BatchService(batch())
+    service._cluster = SimpleNamespace(workers={"a": SimpleNamespace(job_id="7"), "b": SimpleNamespace(job_id=None)})
+    for _ in range(5):
+        service._fruitless("a job could not be submitted: limit", submitted=False)
+    assert service.trouble() is None
+    # With nobody in the queue the same three refusals are the end.
+    del service._cluster.workers["a"]
+    service._fruitless("a job could not be submitted: no controller", submitted=False)
+    assert "no controller" in service.trouble()

@@ -14,7 +14,6 @@ from dftbparam.campaign.element_job import PARTNERS_NAME, ElementJob, check_elem
 from dftbparam.campaign.executor import SerialExecutor
 from dftbparam.campaign.fit_plan import FitRequest
 from dftbparam.campaign.record import begin_campaign
-from dftbparam.campaign.toml_lines import line_of
 from dftbparam.errors import FileFormatError, ParameterError
 from dftbparam.reference import Dataset, load_dataset
 from dftbparam.space import ParameterSet, RepulsionParameters, load_parameter_set
@@ -183,16 +182,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         read_campaign(tmp_path / "bytes.toml")
 
 
-def test_lines() -> None:
-    text = 'a = 1\n[b]\nc = 2\n[b."d"]\n  e=3\nf.g = 4\n'
-    assert line_of(text, ("a",)) == 1
-    assert line_of(text, ("b", "c")) == 3
-    assert line_of(text, ("b", "d", "e")) == 5
-    assert line_of(text, ("b", "d", "f", "g")) == 6
-    assert line_of(text, ("b", "d", "missing")) == 4
-    assert line_of(text, ("missing",)) is None
-
-
 def test_elements_that_cannot_be_fitted_are_all_named(tmp_path: Path) -> None:
     campaign = read(
         tmp_path,
@@ -292,6 +281,12 @@ def test_a_budget_below_what_has_been_done_asks_for_nothing_more(tmp_path: Path,
             store.append(Trial(mg.run_id, index, (0.5,), {"a": 0.5}, "finished", 1.0))
         mg.search(store, SerialExecutor(), 1, [], lambda _: None, threading.Event())
     assert asked == [20, 22]
+
+
+def test_a_folder_of_another_run_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES)
+    with searched(tmp_path, Mg=2) as store, pytest.raises(ParameterError, match="holds the result of a run"):
+        job(campaign, "Mg").search(store, SerialExecutor(), 1, [], lambda _: None, threading.Event())
 
 
 # --- the record -----------------------------------------------------------------------------------------------------

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 from synthetic_evaluation import OPTIMUM, bowl, by_kind
+from threadpoolctl import threadpool_info
 
 from dftbparam.campaign.executor import SerialExecutor
 from dftbparam.campaign.executor import executor as make_executor
-from dftbparam.campaign.result import Outcome, TrialResult
+from dftbparam.campaign.result import Outcome, TrialResult, run_one
 from dftbparam.campaign.run import CampaignOutcome, Progress, default_batch, default_in_flight, run_campaign
-from dftbparam.errors import EngineMissing, ParameterError, StoreError
+from dftbparam.errors import EngineError, EngineMissing, ParameterError, StoreError
 from dftbparam.propose.base import Proposal
 from dftbparam.propose.sobol import sobol_points
 from dftbparam.space import Parameter, SearchSpace
@@ -170,6 +171,28 @@ def test_an_existing_run_is_not_touched_without_resume(path: Path) -> None:
     run(path, evaluations=2)
     with pytest.raises(ParameterError, match=r"already; go on with it \(--resume\), or choose another --out"):
         run(path)
+
+
+def test_a_run_without_trials_is_begun_again(path: Path, undisturbed: list[tuple[object, ...]]) -> None:
+    class Nowhere(SerialExecutor):
+        def start(self, evaluate: object, context: object) -> None:
+            raise EngineError("no workers")
+
+    with pytest.raises(EngineError, match="no workers"):
+        run(path, executor=Nowhere())
+    with pytest.raises(ParameterError, match="other settings"):
+        run(path, seed=3)
+    assert listed(run(path).trials) == undisturbed
+
+
+def test_evaluations_in_this_process_have_one_thread(path: Path) -> None:
+    def evaluate(parameters: dict[str, float], context: object) -> TrialResult:
+        seen.update(info["num_threads"] for info in threadpool_info())
+        return bowl(parameters, context)
+
+    seen: set[int] = set()
+    run(path, evaluate, evaluations=3)
+    assert seen == {1}
 
 
 @pytest.mark.parametrize(
@@ -375,7 +398,11 @@ def test_results_are_stored_while_a_proposal_is_computed(path: Path) -> None:
         workers = 2
 
         def collect(self, timeout: float | None) -> list[tuple[int, Outcome]]:
-            return super().collect(None)
+            # Not by the class's own way, which waits for proposals in the same process.
+            assert self._evaluate is not None
+            done = [(index, run_one(self._evaluate, parameters, self._context)) for index, parameters in self._queue]
+            self._queue.clear()
+            return done
 
     def wait_for_all_but_one(index: int) -> None:
         end = time.monotonic() + 60

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from processes import wait_until_gone
 
 from dftbparam.store import Trial, TrialStore
 
@@ -71,22 +72,6 @@ def listed(trials: list[Trial]) -> list[tuple[object, ...]]:
 
 def key(trial: Trial) -> str:
     return f"{trial.parameters['a']!r} {trial.parameters['b']!r}"
-
-
-def wait_until_gone(processes: list[psutil.Process], seconds: float = 15.0) -> list[psutil.Process]:
-    """Processes that are still alive after at most ``seconds``; one that nobody has waited for (zombie) is not."""
-    end = time.monotonic() + seconds
-    while True:
-        alive = []
-        for process in processes:
-            try:
-                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-                    alive.append(process)
-            except psutil.NoSuchProcess:
-                pass
-        if not alive or time.monotonic() > end:
-            return alive
-        time.sleep(0.05)
 
 
 def check_kills(folder: Path, kills: int, evaluations: int) -> None:

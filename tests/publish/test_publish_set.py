@@ -27,7 +27,7 @@ def results(tmp_path_factory):
     """Two light elements that pass the gate."""
     path = tmp_path_factory.mktemp("results") / "parameters.json"
     ptbp = load_parameter_set("ptbp")
-    ptbp.model_copy(update={"elements": {s: ptbp.element(s) for s in ("Be", "C")}}).save(path)
+    ptbp.model_copy(update={"elements": {s: ptbp.element(s) for s in ("B", "C")}}).save(path)
     return str(path)
 
 
@@ -50,7 +50,7 @@ def published(results, tmp_path_factory):
 
 def test_a_set_is_complete_and_says_so(published):
     out, found = published
-    assert (found.elements, found.with_tables, found.built, found.reused) == (("Be", "C"), ("Be", "C"), 3, 0)
+    assert (found.elements, found.with_tables, found.built, found.reused) == (("B", "C"), ("B", "C"), 3, 0)
     assert verify_set(out) == []
     manifest = read_set_manifest(out)
     assert manifest == found.manifest
@@ -58,7 +58,7 @@ def test_a_set_is_complete_and_says_so(published):
     names = {record.path for record in manifest.files}
     there = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and ".build" not in p.parts}
     assert there == names | {"manifest.json"}
-    assert set(read_set(out / "skf").files) == {("Be", "Be"), ("Be", "C"), ("C", "Be"), ("C", "C")}
+    assert set(read_set(out / "skf").files) == {("B", "B"), ("B", "C"), ("C", "B"), ("C", "C")}
     for line in (out / "SHA256SUMS").read_text().splitlines():
         checksum, name = line.split("  ")
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == checksum
@@ -69,14 +69,14 @@ def test_a_set_is_complete_and_says_so(published):
 def test_its_tables_are_rebuilt_bit_for_bit(published):
     out, _ = published
     parameters = load_parameter_set(out / "parameters.json")
-    for (a, b), file in build_tables(parameters, ["C", "Be"], grid_step=GRID.grid_step).files.items():
+    for (a, b), file in build_tables(parameters, ["C", "B"], grid_step=GRID.grid_step).files.items():
         assert format_skf(file).encode() == (out / "skf" / f"{a}-{b}.skf").read_bytes()
 
 
 def test_resuming_builds_only_what_is_missing_or_changed(results, published):
     out, _ = published
     content = {p.name: p.read_bytes() for p in (out / "skf").iterdir()}
-    (out / "skf" / "Be-C.skf").write_bytes(content["Be-C.skf"][:1000])
+    (out / "skf" / "B-C.skf").write_bytes(content["B-C.skf"][:1000])
     (out / "skf" / ".C-C.skf.1.tmp").write_bytes(b"half")
     with (out / ".build" / "pairs.jsonl").open("a") as handle:
         handle.write('{"key": "cut o')
@@ -98,18 +98,18 @@ def test_a_folder_is_not_written_over_unasked(results, published, tmp_path):
 
 def test_what_fails_is_not_published(results, tmp_path, monkeypatch):
     real = gate.data_defects
-    monkeypatch.setattr(gate, "data_defects", lambda d: ["too soft [spin]"] if d.symbol == "Be" else real(d))
+    monkeypatch.setattr(gate, "data_defects", lambda d: ["too soft [spin]"] if d.symbol == "B" else real(d))
     out = tmp_path / "set"
-    with pytest.raises(GateRefused, match=r"did not pass the gate.*Be") as caught:
+    with pytest.raises(GateRefused, match=r"did not pass the gate.*B") as caught:
         publish_set(request(results, out))
-    assert caught.value.data["defects"] == {"Be": ("too soft [spin]",)}
+    assert caught.value.data["defects"] == {"B": ("too soft [spin]",)}
     assert not (out / "manifest.json").exists()
     assert not list((out / "skf").iterdir())
     found = publish_set(request(results, out, resume=True, keep_going=True, pairs="tracked"))
     assert (found.elements, found.with_tables) == (("C",), ("C",))
-    assert found.manifest.left_out == {"Be": ("too soft [spin]",)}
-    assert "Be: too soft" in (out / "README.md").read_text()
-    assert json.loads((out / "scores.json").read_text())["left_out"] == {"Be": ["too soft [spin]"]}
+    assert found.manifest.left_out == {"B": ("too soft [spin]",)}
+    assert "B: too soft" in (out / "README.md").read_text()
+    assert json.loads((out / "scores.json").read_text())["left_out"] == {"B": ["too soft [spin]"]}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ def line_of(text: str, place: Sequence[str]) -> int | None:
     table: tuple[str, ...] = ()
     best: tuple[int, int] | None = None
     for number, line in enumerate(text.splitlines(), start=1):
+        line = line.split("#", 1)[0]
         if header := re.match(r"\s*\[\[?\s*([^\]]+?)\s*\]", line):
             table = _parts(header.group(1))
             here = table
