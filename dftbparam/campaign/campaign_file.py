@@ -48,6 +48,9 @@ MACHINE: Final = frozenset({"symbol", "workers", "scheduler", "cluster", "out", 
 PATHS: Final = frozenset({"references", "space", "partners", "start_from"})
 """Settings that may be a path."""
 
+LISTS: Final = frozenset({"start_from", "crystals", "exclude_partners"})
+"""Settings of several texts, of which one may stand without brackets."""
+
 OWN: Final = frozenset({"needs", "share"})
 """Settings of an element beside those of a request."""
 
@@ -215,8 +218,9 @@ class _Reader:
     def _plan(self, symbol: str, given: dict[str, Any], out: Path, campaign: set[str]) -> ElementPlan:
         own = {key: given[key] for key in given if key in OWN}
         asked = {key: self._beside(given[key]) if key in PATHS else given[key] for key in given if key not in OWN}
-        if isinstance(asked.get("start_from"), str):
-            asked["start_from"] = [asked["start_from"]]
+        for key in LISTS & asked.keys():
+            if isinstance(asked[key], str):
+                asked[key] = [asked[key]]
         source = asked.pop("partners", None)
         share = own.get("share", 1.0)
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0.0 < share < float("inf"):
@@ -231,7 +235,11 @@ class _Reader:
             raise self.fail('has a meaning with partners = "campaign" only', *self._where(symbol, "needs"))
         settings = request.model_dump(mode="json", exclude=set(MACHINE | {"dftbplus"}) - {"symbol"})
         # As written: where a file lies is no matter of what is fitted.
-        settings |= {key: given[key] for key in PATHS if key in given}
+        settings |= {
+            key: [given[key]] if key in LISTS and isinstance(given[key], str) else given[key]
+            for key in PATHS
+            if key in given
+        }
         settings |= {"needs": list(needs), "share": float(share)}
         return ElementPlan(
             symbol=symbol,
@@ -345,8 +353,15 @@ def is_path(text: str) -> bool:
     return "/" in text or text.endswith((".json", ".toml", ".sqlite"))
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], used: Mapping[str, Any] | None = None
+) -> tuple[list[str], list[str]]:
     """Compare an element's settings with those of an earlier file.
+
+    Parameters
+    ----------
+    used
+        What the run took for settings that the earlier file left open, as it is in the store: naming that is no change.
 
     Returns
     -------
@@ -356,6 +371,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[st
     lists: tuple[list[str], list[str]] = ([], [])
     for key in sorted({*old, *new}):
         was, now = (one.get(key, _default(key)) for one in (old, new))
+        if was is None and now is not None and now == (used or {}).get(key):
+            continue
         if was != now:
             lists[key not in BUDGET and key != "share"].append(f"{key}: was {was!r}, now {now!r}")
     return lists

@@ -67,9 +67,12 @@ class CampaignHead:
                 "name",
             )
         folder = self.path.parent
+        for key, value in (("store", tables.store), ("out", tables.out)):
+            if value is not None and not value.strip():
+                raise self.fail("is empty; leave it out for the default", key)
         store = f"{self.name}.sqlite" if tables.store is None else tables.store
-        self.store = store if "://" in store else str(folder / store)
-        self.out = folder / (self.name if tables.out is None else tables.out)
+        self.store = store if "://" in store else str(folder / Path(store).expanduser())
+        self.out = folder / Path(self.name if tables.out is None else tables.out).expanduser()
         self.elements, self.groups, self.defaults = tables.elements, tables.groups, tables.defaults
 
     @property

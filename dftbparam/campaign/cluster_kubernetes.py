@@ -117,6 +117,8 @@ class KubernetesService:
     def _follow(self) -> None:
         """Ask for as many pods as there is work for: more at once, fewer after a while."""
         asked, enough_since = self.profile.minimum_workers, time.monotonic()
+        none_since: float | None = None
+        warned = False
         while not self._closed.is_set():
             self._news.wait(ADAPT_SECONDS)
             self._news.clear()
@@ -131,6 +133,22 @@ class KubernetesService:
                 except Exception:
                     _LOG.warning("Kubernetes did not take %d workers", wanted, exc_info=True)
                     self._closed.wait(RETRY_SECONDS)
+            # Pods may wait for hours in a full cluster, or for ever: for an image that does not exist, say.
+            none_since = (none_since or now) if asked and not self._present() else None
+            if none_since is not None and not warned and now - none_since > self.profile.start_seconds:
+                warned = True
+                _LOG.warning(
+                    "none of %d pods has brought a worker in %d s; 'kubectl get pods' and 'kubectl describe pod' say "
+                    "why",
+                    asked,
+                    now - none_since,
+                )
+
+    def _present(self) -> int:
+        """Number of workers that the scheduler has."""
+        cluster = self._cluster
+        info = None if cluster is None else cluster.scheduler_info
+        return len(info.get("workers", {})) if isinstance(info, dict) else 0
 
     def close(self) -> None:
         """See `Service`; deletes what was made."""

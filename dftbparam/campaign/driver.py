@@ -215,6 +215,8 @@ class _Driver:
             self._drain()
         if self.lost is not None:
             raise self.lost
+        if interrupt.requested:
+            self._say_not_begun()
         return CampaignResult(self.results, interrupted=interrupt.requested)
 
     # --- what to do next ------------------------------------------------------------------------------------------
@@ -311,6 +313,15 @@ class _Driver:
                 needs = [name for name in job.needs if self._known(name).state != "finished"]
                 self._say(job, "waiting", f"needs {', '.join(needs)}" if needs else "")
 
+    def _say_not_begun(self) -> None:
+        """Nobody waits any more for what this driver has not come to."""
+        now = self._overviews()
+        for symbol, job in self.jobs.items():
+            known = now.get(job.run_id)
+            if self.results[symbol].state == "waiting" and known is not None and not known.held:
+                if known.state == "waiting" and known.driver == self.me:
+                    self._say(job, "interrupted", "not begun")
+
     # --- one element, in its thread -------------------------------------------------------------------------------
 
     def _work(self, job: Job) -> None:
@@ -404,9 +415,7 @@ class _Driver:
             self._say(job, "running", WRITING)
             if not self._publish(job):
                 return result
-        ended = {"patience": "no better trial for long", "improvement": "no improvement expected"}
-        why = ended.get(str(outcome.ended), "")
-        return replace(result, state="finished", message=why)
+        return replace(result, state="finished", message=outcome.why)
 
     def _publish(self, job: Job) -> bool:
         """Have the result written; False where the campaign is to stop."""

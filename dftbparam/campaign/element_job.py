@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from dftbparam.campaign.campaign_file import CAMPAIGN, CampaignFile, ElementPlan
 from dftbparam.campaign.executor import Executor, SerialExecutor
-from dftbparam.campaign.fit import FitRequest, plan_fit, search_fit
+from dftbparam.campaign.fit import FitRequest, search_fit
+from dftbparam.campaign.fit_plan import check_fit, plan_fit
 from dftbparam.campaign.loop import CampaignOutcome, Progress
-from dftbparam.campaign.partners import load_partners
+from dftbparam.campaign.partners import common_form, load_partners
 from dftbparam.campaign.run import default_batch, default_in_flight
-from dftbparam.errors import EngineMissing, InputError, ParameterError
+from dftbparam.errors import InputError, ParameterError
 from dftbparam.space import ElementParameters, ParameterSet
 from dftbparam.store import TrialStore
 
@@ -148,14 +149,41 @@ class ElementJob:
         return self._publish, (self._request, self.campaign.store, self.run_id, self._timing)
 
 
-def check_elements(campaign: CampaignFile) -> list[str]:
-    """Plan all elements that depend on no other; return one line on each that cannot be fitted."""
+def check_elements(campaign: CampaignFile, wanted: Collection[str]) -> list[str]:
+    """Plan elements as far as that is possible before others are done; return one line on each that cannot be fitted.
+
+    Raises
+    ------
+    EngineMissing
+        The library of a sampler is missing.
+    """
     problems = []
-    for symbol, plan in campaign.elements.items():
-        if plan.request.partners == CAMPAIGN:
-            continue
+    for symbol in wanted:
+        plan = campaign.elements[symbol]
         try:
-            plan_fit(plan.request)
-        except (InputError, EngineMissing) as error:
+            if plan.request.partners == CAMPAIGN:
+                check_fit(plan.request, [*plan.needs, *plan.replaceable], _form_of_partners(campaign, plan))
+            else:
+                plan_fit(plan.request)
+        except InputError as error:
             problems.append(f"{symbol}: {error.message}")
     return problems
+
+
+def _form_of_partners(campaign: CampaignFile, plan: ElementPlan) -> str:
+    """The form of repulsion that all partners of an element are going to have."""
+    forms = {symbol: _form(campaign, campaign.elements[symbol]) for symbol in plan.needs}
+    if plan.fallback is not None:
+        other = load_partners(plan.fallback)
+        forms |= {s: common_form({s: other.element(s)}) for s in sorted(plan.replaceable) if s not in forms}
+    if len(set(forms.values())) > 1:
+        listed = ", ".join(f"{symbol} {form}" for symbol, form in forms.items())
+        raise ParameterError(f"its partners have several forms of repulsion, which do not combine: {listed}")
+    return next(iter(forms.values()))
+
+
+def _form(campaign: CampaignFile, plan: ElementPlan) -> str:
+    """The form of repulsion that an element is going to have."""
+    if plan.request.partners == CAMPAIGN:
+        return _form_of_partners(campaign, plan)
+    return plan.request.repulsion if plan.request.partners is None else plan_fit(plan.request).context.form

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -68,26 +68,26 @@ class FitRequest(BaseModel):
     engine: Literal["embedded", "dftb+"] = "embedded"
     dftbplus: str | None = None
     sampler: str = proposer_names()[0]
-    evaluations: int = Field(default=300, ge=1)
-    workers: int = Field(default=2, ge=0)
+    evaluations: int = Field(default=300, ge=1, strict=True)
+    workers: int = Field(default=2, ge=0, strict=True)
     scheduler: str | None = None
     cluster: str | None = None
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, strict=True)
     out: Path
     resume: bool = False
     repulsion: str = "screened-power"
     space: str = DEFAULT_SPACE
-    power: bool = True
-    shift: bool = True
+    power: bool = Field(default=True, strict=True)
+    shift: bool = Field(default=True, strict=True)
     start_from: tuple[str, ...] = Field(default=(PUBLISHED_START,), min_length=1)
     partners: str | None = None
     exclude_partners: tuple[str, ...] = ()
     crystals: tuple[str, ...] = ()
     targets: str = "eos"
-    in_flight: int | None = Field(default=None, ge=1)
-    batch: int | None = Field(default=None, ge=1)
-    patience: int | None = Field(default=None, ge=1)
-    min_improvement: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
+    in_flight: int | None = Field(default=None, ge=1, strict=True)
+    batch: int | None = Field(default=None, ge=1, strict=True)
+    patience: int | None = Field(default=None, ge=1, strict=True)
+    min_improvement: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, strict=True)
 
     @field_validator("sampler")
     @classmethod
@@ -150,20 +150,61 @@ def plan_fit(request: FitRequest) -> FitPlan:
         repulsion that do not combine; a search space or a start that is malformed or does not fit the element.
     """
     data, context, missing = _plan_evaluations(request)
+    space, starts = _plan_search(request, context.form)
+    # A malformed profile is said before files are made.
+    if request.cluster is not None:
+        load_profile(request.cluster)
+    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
+
+
+def check_fit(request: FitRequest, partners: Collection[str], form: str) -> None:
+    """Check all of a fit on binaries that can be checked before its partners have been fitted.
+
+    Parameters
+    ----------
+    request
+        Its ``partners`` are not looked at.
+    partners, form
+        Symbols of the partners, and the form of repulsion they are going to have.
+
+    Raises
+    ------
+    InputError
+        As `plan_fit`.
+    EngineMissing
+        The library of the sampler is missing.
+    """
+    data = load_dataset(request.references)
+    _functional(data)
+    chosen = _binaries(request, data, partners)
+    _bands(data, chosen, Targets.parse(request.targets))
+    if "repulsion" in request.model_fields_set and form != request.repulsion:
+        raise ParameterError(
+            f"repulsion {request.repulsion} does not combine with that of the partners, which is {form}: leave it out",
+            form=request.repulsion,
+        )
+    _plan_search(request, form)
+
+
+def _plan_search(request: FitRequest, form: str) -> tuple[ElementSpace, tuple[PlannedStart, ...]]:
+    """The space that is searched and the points to begin with; says what library the sampler lacks."""
     definition = load_space(request.space)
     if not request.power:
         definition = definition.fix("power", DEFAULTS["power"])
     if not request.shift:
         definition = definition.fix("shift", DEFAULTS["shift"])
     atom = element(request.symbol)
-    form = get_form(context.form).parameters(atom.number, atom.covalent_radius)
-    space = build_space(request.symbol, definition, form)
+    space = build_space(request.symbol, definition, get_form(form).parameters(atom.number, atom.covalent_radius))
     starts = plan_starts(request.start_from, space)
-    # A malformed profile and a missing library are said before files are made.
-    if request.cluster is not None:
-        load_profile(request.cluster)
     proposer(request.sampler)
-    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
+    return space, starts
+
+
+def _binaries(request: FitRequest, data: Dataset, partners: Collection[str]) -> tuple[CrystalReference, ...]:
+    """The crystals with these partners that are to be fitted, and own ones where they are named."""
+    binaries = [c for c in data.binaries_of(request.symbol) if set(c.symbols) <= {request.symbol, *partners}]
+    own = [c for c in data.crystals if c.partner is None and c.symbol == request.symbol]
+    return choose_crystals(binaries, request.crystals, also=own)
 
 
 def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[str, ...]]:
@@ -192,9 +233,7 @@ def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[s
             functional=partners.functional,
         )
     used, missing = choose_partners(request.symbol, data, partners, request.exclude_partners)
-    binaries = [c for c in data.binaries_of(request.symbol) if set(c.symbols) <= {request.symbol, *used}]
-    own = [c for c in data.crystals if c.partner is None and c.symbol == request.symbol]
-    chosen = choose_crystals(binaries, request.crystals, also=own)
+    chosen = _binaries(request, data, used)
     context = FitContext(
         symbol=request.symbol,
         references=chosen,

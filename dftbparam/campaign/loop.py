@@ -32,6 +32,9 @@ POLL_SECONDS: Final = 0.5
 KEEP_SECONDS: Final = 0.05
 """How often results are looked for while a proposal is computed."""
 
+EARLY: Final = {"patience": "no better trial for long", "improvement": "no improvement expected"}
+"""What to say of runs that ended before their budget."""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -87,6 +90,11 @@ class CampaignOutcome:
     """Mean time of one, None where there was none."""
     ended: Ending | None = None
     """Why there are no further trials; None after an interruption."""
+
+    @property
+    def why(self) -> str:
+        """Why it ended before its budget; empty where it did not."""
+        return EARLY.get(str(self.ended), "")
 
 
 class TimedProposer:

@@ -91,9 +91,10 @@ def _compare(store: TrialStore, campaign: CampaignFile, before: dict[str, Any]) 
         elif symbol not in before:
             notes.append(f"{symbol} is new")
         else:
-            budget, others = differences(before[symbol], campaign.elements[symbol].settings)
+            begun = store.has_run(campaign.run_id(symbol))
+            used = store.load_run(campaign.run_id(symbol)).settings.get("campaign", {}) if begun else {}
+            budget, others = differences(before[symbol], campaign.elements[symbol].settings, used)
             notes += [f"{symbol}: {line}" for line in budget]
-            begun = bool(others) and store.has_run(campaign.run_id(symbol))
             (refused if begun else notes).extend(f"{symbol}: {line}" for line in others)
     if refused:
         listed = "".join(f"\n  {line}" for line in refused)

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import platform
+import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
@@ -24,7 +26,7 @@ from dftbparam.campaign.executor import Executor, SerialExecutor
 from dftbparam.campaign.loop import CampaignOutcome, Loop, Progress, TimedProposer, best_trial
 from dftbparam.campaign.result import Evaluate
 from dftbparam.campaign.state import CampaignState
-from dftbparam.errors import ParameterError
+from dftbparam.errors import DftbparamError, ParameterError, StoreError
 from dftbparam.propose import Proposer
 from dftbparam.propose import proposer as make_proposer
 from dftbparam.propose.base import SEPARATION
@@ -135,7 +137,8 @@ def run_campaign(
         Once set, the run ends as after Ctrl-C; looked at twice a second. For runs in other threads than the main one,
         which signals do not reach.
     held
-        Whether the caller holds `TrialStore.exclusive` of the run already.
+        Whether the caller holds `TrialStore.exclusive` of the run already, and says how it stands
+        (`TrialStore.set_state`); both are done here otherwise.
 
     Returns
     -------
@@ -212,7 +215,18 @@ def run_campaign(
         if min_improvement is not None:
             budget["min_improvement"] = min_improvement
         run = _begin(store, stored, run_id, all_settings, budget)
-        return Loop(space, evaluate, context, store, run, state, timed, place, on_progress, stop).run()
+        if held:
+            return Loop(space, evaluate, context, store, run, state, timed, place, on_progress, stop).run()
+        me = f"{socket.gethostname()}:{os.getpid()}"
+        store.set_state(run_id, "running", "", me)
+        try:
+            outcome = Loop(space, evaluate, context, store, run, state, timed, place, on_progress, stop).run()
+        except DftbparamError as error:
+            if not isinstance(error, StoreError):
+                store.set_state(run_id, "failed", error.message, me)
+            raise
+        store.set_state(run_id, "interrupted" if outcome.interrupted else "finished", outcome.why, me)
+        return outcome
 
 
 def _begin(store: TrialStore, stored: Run | None, run_id: str, settings: dict[str, Any], budget: dict[str, Any]) -> Run:

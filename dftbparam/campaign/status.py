@@ -101,7 +101,7 @@ def _status(store: TrialStore, known: RunOverview, now: datetime) -> RunStatus:
     done = known.finished + known.failed
     state, message = _state(known, done)
     goes_on = state == "running" and message != WRITING
-    rate = _per_minute(store.latest_times(known.run_id, RECENT), now) if goes_on and done else None
+    rate = _per_minute(store.latest_times(known.run_id, RECENT), now, known.updated) if goes_on and done else None
     remaining = None if known.evaluations is None else max(known.evaluations - done, 0)
     return RunStatus(
         campaign=campaign,
@@ -142,9 +142,14 @@ def _state(known: RunOverview, done: int) -> tuple[State, str]:
     return states[known.state], known.message
 
 
-def _per_minute(times: list[tuple[str, str]], now: datetime) -> float | None:
-    """Trials a minute: of those stored last, from the first one's beginning until now."""
+def _per_minute(times: list[tuple[str, str]], now: datetime, since: str) -> float | None:
+    """Trials a minute: of those stored last, from the first one's beginning until now; none from before ``since``.
+
+    A run says that it runs when it is taken up: a pause before that is no time of work.
+    """
+    taken_up = _parsed(since)
     begun = [moment for started, _ in times if (moment := _parsed(started)) is not None]
+    begun = [moment for moment in begun if taken_up is None or moment >= taken_up]
     if not begun:
         return None
     seconds = (now - min(begun)).total_seconds()

@@ -121,6 +121,11 @@ def status(
     from dftbparam.store import TrialStore
 
     prepare_json(json)
+    if not source.strip() or ("://" not in source and Path(source).is_dir()):
+        raise ParameterError(
+            f"{source!r} is no campaign file and no trial store; give a file such as campaign.toml or trials.sqlite, "
+            "or a database's address"
+        )
     if "://" not in source and source.endswith(".toml"):
         from dftbparam.campaign.campaign_head import CampaignHead
 
@@ -159,7 +164,7 @@ def _drive(
         raise ParameterError(f"{' and '.join(named)} contradict each other: give one of them")
     campaign = read_campaign(file)
     wanted = _wanted(campaign, only)
-    if problems := [line for line in check_elements(campaign) if line.partition(":")[0] in wanted]:
+    if problems := check_elements(campaign, wanted):
         raise ParameterError(
             f"{file}: {len(problems)} of {len(wanted)} elements cannot be fitted: " + "; ".join(problems)
         )
@@ -298,15 +303,19 @@ def is_published(folder: Path, trials: int | None, settings: Mapping[str, Any]) 
         The folder holds the result of a run with other settings: another campaign's, which is not to be overwritten.
     """
     from dftbparam.publish import read_manifest, verify_folder
+    from dftbparam.store import differing_settings
 
     try:
         manifest = read_manifest(folder)
     except InputError:
         return False
-    if manifest.settings.get("run") != dict(settings):
+    written = manifest.settings.get("run")
+    if written != dict(settings):
+        differing = differing_settings(written if isinstance(written, dict) else {}, dict(settings))
+        names = ", ".join(name for name, _, _ in differing[:6]) + (" ..." if len(differing) > 6 else "")
         raise ParameterError(
             f"{folder} holds the result of a run with other settings (another campaign's?); give this campaign another "
-            "'out', or move that folder away",
+            f"'out', or move that folder away; what differs: {names}",
             path=str(folder),
         )
     return trials in (None, manifest.trials.get("done")) and not verify_folder(folder)

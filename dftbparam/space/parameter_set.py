@@ -168,7 +168,7 @@ def load_parameter_set(name_or_path: str | Path) -> ParameterSet:
                 name=str(name_or_path),
             )
         try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            text, where = path.read_text(encoding="utf-8-sig"), str(path)
         except UnicodeDecodeError as error:
             raise FileFormatError(f"not UTF-8 text ({error.reason})", path=str(path)) from None
     try:

@@ -172,7 +172,7 @@ def test_interrupt(path: Path, tmp_path: Path, number: signal.Signals) -> None:
     result = run(path, *jobs, on_event=stop_early)
     assert result.interrupted
     assert {one.symbol: one.state for one in result.elements.values()} == {"Si": "interrupted", "Ge": "waiting"}
-    assert states(path) == {"test/Si": ("interrupted", ""), "test/Ge": ("waiting", "needs Si")}
+    assert states(path) == {"test/Si": ("interrupted", ""), "test/Ge": ("interrupted", "not begun")}
     assert 3 <= len(listed(path, "test/Si")) < 40
     jobs = [FakeJob("Si", tmp_path, evaluations=40), FakeJob("Ge", tmp_path, needs=("Si",))]
     result = run(path, *jobs)
@@ -315,4 +315,4 @@ def test_runs_without_jobs_of_ours_are_left_alone(path: Path, tmp_path: Path) ->
             proposer="sobol",
         )
     run(path, FakeJob("Si", tmp_path))
-    assert states(path)["test/Xe"] == ("", "")
+    assert states(path)["test/Xe"] == ("finished", "")

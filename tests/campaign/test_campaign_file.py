@@ -126,6 +126,8 @@ def test_needs_and_fallback(tmp_path: Path) -> None:
         ("name = 3", 1, "name: must be a text in quotes"),
         ('name = "a/b"\nelements = ["Si"]', 1, "name: 'a/b' cannot name a campaign"),
         ("", None, "no element is named"),
+        ('store = ""\nelements = ["Si"]', 1, "store: is empty"),
+        ('[elements.Si]\nevaluations = "100"', 2, "elements.Si.evaluations: Input should be a valid integer"),
         ("[defaults]\nseed = 1", None, "no element is named"),
         ("elements = 3", 1, "elements: must be a list of symbols"),
         ('elements = ["Si", "Si"]', 1, "elements: Si is named twice"),
@@ -187,9 +189,47 @@ def test_elements_that_cannot_be_fitted_are_all_named(tmp_path: Path) -> None:
         tmp_path,
         '[defaults]\nreferences = "gpaw-pbe"\n[elements.Si]\ncrystals = ["magic"]\n[elements.Al]\n[elements.Ge]',
     )
-    problems = check_elements(campaign)
+    problems = check_elements(campaign, list(campaign.elements))
     assert [line.partition(":")[0] for line in problems] == ["Si", "Ge"]
     assert "no crystal 'magic'" in problems[0]
+    assert check_elements(campaign, ["Al"]) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ('space = "magic"', "O: 'magic' is neither"),
+        ('crystals = ["diamond"]', "O: no crystal 'diamond'"),
+        ('start_from = "nowhere.json"', "O: "),
+        ('repulsion = "convex-cubic"', "O: repulsion convex-cubic does not combine with that of the partners"),
+    ],
+)
+def test_what_waits_for_others_is_checked_at_once(tmp_path: Path, more: str, message: str) -> None:
+    text = OXIDES.replace('partners = "ptbp"', "").replace('partners = "campaign"', f'partners = "campaign"\n{more}')
+    campaign = read(tmp_path, text)
+    (problem,) = [line for line in check_elements(campaign, ["O"]) if line]
+    assert problem.startswith(message)
+
+
+def test_partners_with_several_forms_are_refused_at_once(tmp_path: Path) -> None:
+    campaign = read(tmp_path, OXIDES.replace('partners = "ptbp"', "").replace("seed = 5", 'repulsion = "convex-cubic"'))
+    (problem,) = check_elements(campaign, ["O"])
+    assert problem.startswith("O: its partners have several forms of repulsion")
+    assert "Mg convex-cubic" in problem
+    assert "Ca screened-power" in problem
+
+
+def test_one_text_may_stand_for_a_list(tmp_path: Path) -> None:
+    one = read(tmp_path, '[elements.Si]\ncrystals = "diamond"\nstart_from = "none"').elements["Si"]
+    other = read(tmp_path, '[elements.Si]\ncrystals = ["diamond"]\nstart_from = ["none"]').elements["Si"]
+    assert one.request.crystals == ("diamond",)
+    assert one.settings == other.settings
+
+
+def test_home_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    campaign = read(tmp_path, 'store = "~/t.sqlite"\nout = "~/o"\nelements = ["Si"]')
+    assert (campaign.store, campaign.out) == (str(tmp_path / "home/t.sqlite"), tmp_path / "home/o")
 
 
 # --- partners of the campaign ---------------------------------------------------------------------------------------
@@ -366,3 +406,6 @@ def test_settings_that_an_older_version_did_not_have() -> None:
     assert differences({}, {"targets": "eos", "crystals": []}) == ([], [])
     assert differences({}, {"targets": "eos,bands"}) == ([], ["targets: was 'eos', now 'eos,bands'"])
     assert differences({"patience": None}, {"patience": 3}) == (["patience: was None, now 3"], [])
+    # Naming what the run took anyway changes nothing.
+    assert differences({"in_flight": None}, {"in_flight": 4}, {"in_flight": 4}) == ([], [])
+    assert differences({"in_flight": None}, {"in_flight": 4}, {"in_flight": 2})[1] == ["in_flight: was None, now 4"]

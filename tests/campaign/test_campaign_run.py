@@ -457,3 +457,19 @@ def test_defaults_follow_the_workers(path: Path) -> None:
     assert settings["in_flight"] == 1
     assert [default_in_flight(n) for n in (1, 2, 4, 8, 16, 256)] == [2, 4, 8, 16, 32, 512]
     assert [default_batch(n) for n in (1, 2, 7, 16, 31, 32, 256)] == [1, 1, 1, 4, 7, 16, 128]
+
+
+def test_a_run_says_how_it_stands(path: Path) -> None:
+    """So that `campaign status` tells a fit that ended early from one that was interrupted."""
+
+    def state() -> tuple[str, str]:
+        with TrialStore.open(path) as store:
+            (found,) = store.overview("test")
+        return found.state, found.message
+
+    stop = threading.Event()
+    run(path, Countdown(5, stop.set), stop=stop, proposer=Planned(0.5), n_initial=4)
+    assert state() == ("interrupted", "")
+    outcome = run(path, resume=True, proposer=Planned(0.5), n_initial=4, min_improvement=1.0)
+    assert outcome.ended == "improvement"
+    assert state() == ("finished", "no improvement expected")

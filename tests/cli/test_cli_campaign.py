@@ -70,7 +70,7 @@ def test_whose_result_a_folder_is(monkeypatch, tmp_path):
     assert is_published(tmp_path, None, {"seed": 1})
     assert not is_published(tmp_path, 7, {"seed": 1})
     # Another campaign's result is neither taken for this one's nor overwritten.
-    with pytest.raises(ParameterError, match="holds the result of a run with other settings"):
+    with pytest.raises(ParameterError, match=r"a run with other settings.*differs: seed"):
         is_published(tmp_path, 6, {"seed": 2})
 
 
@@ -123,7 +123,7 @@ def test_interrupted(run, file, faked):
     assert result.exit_code == 130
     assert f"interrupted; all trials are kept, go on with: dftbparam campaign resume {file}" in result.stderr
     shown = json.loads(run("campaign", "status", file, "--json", "-").stdout)
-    assert {one["name"]: one["state"] for one in shown["elements"]} == {"Ge": "waiting", "Si": "interrupted"}
+    assert {one["name"]: one["state"] for one in shown["elements"]} == {"Ge": "interrupted", "Si": "interrupted"}
     faked.clear()
     assert run("campaign", "resume", file, "--workers", 0).exit_code == 0
 
@@ -151,6 +151,8 @@ def test_what_is_refused(refused, file, tmp_path):
     assert "contradict each other" in refused("campaign", "run", file, "--workers", 1, "--scheduler", "tcp://a:1")
     assert "cannot be read" in refused("campaign", "run", tmp_path / "none.toml")
     assert "there is no trial store" in refused("campaign", "status", file)
+    assert "'' is no campaign file" in refused("campaign", "status", "")
+    assert "is no campaign file and no trial store" in refused("campaign", "status", tmp_path)
     file.write_text(FILE + 'crystals = ["magic"]\n')
     line = refused("campaign", "run", file)
     assert "1 of 2 elements cannot be fitted: Ge: no crystal 'magic'" in line
