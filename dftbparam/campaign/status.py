@@ -15,6 +15,10 @@ from dftbparam.store import RunOverview, TrialStore
 RECENT: Final = 50
 """Trials whose times give the rate: enough to even out, few enough to follow a change in the number of workers."""
 
+PAUSE: Final = 60.0
+PAUSE_TRIALS: Final = 5.0
+"""Seconds, and evaluations' mean times, without any trial that make a pause, when nobody worked on the run."""
+
 GONE: Final = "its driver is gone; trials are kept"
 
 WRITING: Final = "writing the result"
@@ -101,7 +105,7 @@ def _status(store: TrialStore, known: RunOverview, now: datetime) -> RunStatus:
     done = known.finished + known.failed
     state, message = _state(known, done)
     goes_on = state == "running" and message != WRITING
-    rate = _per_minute(store.latest_times(known.run_id, RECENT), now, known.updated) if goes_on and done else None
+    rate = _per_minute(store.latest_times(known.run_id, RECENT), now) if goes_on and done else None
     remaining = None if known.evaluations is None else max(known.evaluations - done, 0)
     return RunStatus(
         campaign=campaign,
@@ -142,18 +146,19 @@ def _state(known: RunOverview, done: int) -> tuple[State, str]:
     return states[known.state], known.message
 
 
-def _per_minute(times: list[tuple[str, str]], now: datetime, since: str) -> float | None:
-    """Trials a minute: of those stored last, from the first one's beginning until now; none from before ``since``.
-
-    A run says that it runs when it is taken up: a pause before that is no time of work.
-    """
-    taken_up = _parsed(since)
-    begun = [moment for started, _ in times if (moment := _parsed(started)) is not None]
-    begun = [moment for moment in begun if taken_up is None or moment >= taken_up]
-    if not begun:
+def _per_minute(times: list[tuple[str, str]], now: datetime) -> float | None:
+    """Trials a minute: of those stored last, from the first one's beginning until now; none from before a pause."""
+    moments = sorted((a, b) for started, finished in times if (a := _parsed(started)) and (b := _parsed(finished)))
+    if not moments:
         return None
-    seconds = (now - min(begun)).total_seconds()
-    return 60.0 * len(begun) / seconds if seconds > 0.0 else None
+    mean = sum((b - a).total_seconds() for a, b in moments) / len(moments)
+    first, busy_until = 0, moments[0][1]
+    for i, (begun, ended) in enumerate(moments):
+        if (begun - busy_until).total_seconds() > max(PAUSE, PAUSE_TRIALS * mean):
+            first = i
+        busy_until = max(busy_until, ended)
+    seconds = (now - moments[first][0]).total_seconds()
+    return 60.0 * (len(moments) - first) / seconds if seconds > 0.0 else None
 
 
 def _parsed(text: str) -> datetime | None:
