@@ -20,7 +20,7 @@ SEED ?=
 WORKERS ?=
 OUT ?=
 RESUME ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 INSTALL_FLAGS ?= --quiet
 
 FIT := .venv/fit

@@ -162,6 +162,8 @@ def networks(number: int) -> Iterator[dict[str, str]]:
         yield ends
     finally:
         for name in names:
+            # Of a namespace that is deleted the kernel removes cables later, and their names would be taken until then.
+            subprocess.run(["ip", "link", "del", ends[name]], check=False, capture_output=True)
             subprocess.run(["ip", "netns", "del", space_name(number, name)], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", bridge], check=False, capture_output=True)
 
