@@ -55,10 +55,7 @@ def spin_constants(
     for column, source in enumerate(shells):
         occupation = configuration[source]
         total = {**configuration, source: max(occupation, moment)}
-        try:
-            start = solve_atom(symbol, total, functional=functional)
-        except AtomError:  # a few electrons in an unbound shell waver (sulphur's 3d)
-            start = solve_atom(symbol, total, functional=functional, mixing=CAREFUL_MIXING)
+        start = _start(symbol, total, configuration, functional)
         up = {nl: 0.5 * n for nl, n in total.items()}
         down = dict(up)
         # A full shell cannot hold more of one spin, so there only the other one is emptied.
@@ -72,6 +69,16 @@ def spin_constants(
         for row, nl in enumerate(shells):
             w[row, column] = (levels[0][nl] - levels[1][nl]) / (2.0 * (up[source] - down[source]))
     return 0.5 * (w + w.T)
+
+
+def _start(symbol: str, total: Mapping[str, float], neutral: Mapping[str, float], functional: str) -> AtomRun:
+    """An unpolarised atom to begin with; a few electrons in an unbound shell waver (sulphur's 3d, bromine's 4d)."""
+    for mixing in (None, CAREFUL_MIXING):
+        try:
+            return solve_atom(symbol, total, functional=functional, mixing=mixing)
+        except AtomError:
+            continue
+    return solve_atom(symbol, neutral, functional=functional)
 
 
 def _polarised_levels(

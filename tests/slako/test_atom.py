@@ -247,3 +247,7 @@ def test_spin_constants_against_published():
     np.testing.assert_allclose(w, [[-0.035, -0.030], [-0.030, -0.028]], atol=0.0015)
     w = spin_constants("H", {"1s": 1.0}, ["1s"])
     assert w[0, 0] == pytest.approx(-0.072, abs=0.001)
+    # 3ob-3-1's of bromine, whose atom wavers with a few electrons in the empty 4d shell.
+    bromine = element("Br")
+    w = spin_constants("Br", parse_configuration(bromine.configuration_text), bromine.valence)
+    np.testing.assert_allclose(w[:2, :2], [[-0.0185, -0.01439], [-0.01439, -0.01377]], atol=1e-4)
