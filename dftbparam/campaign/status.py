@@ -45,6 +45,8 @@ class RunStatus:
         None where no trial succeeded.
     trial_seconds
         Mean time of an evaluation; None where there was none.
+    seconds
+        Time of all evaluations together: what the search has cost, on one core each.
     per_minute, seconds_left
         Trials a minute of late, and what remains at that rate, of runs that go on; None where it cannot be told.
     driver, updated
@@ -61,6 +63,7 @@ class RunStatus:
     best_objective: float | None
     best_trial: int | None
     trial_seconds: float | None
+    seconds: float
     per_minute: float | None
     seconds_left: float | None
     driver: str
@@ -87,7 +90,7 @@ def run_statuses(store: TrialStore, campaign: str | None = None, now: datetime |
 
 
 def totals(statuses: Sequence[RunStatus]) -> dict[str, Any]:
-    """Numbers of all runs together: elements by state, trials, rate and seconds left (of the slowest that goes on)."""
+    """Numbers of all runs together: elements by state, trials, time, rate, seconds left (of the slowest that goes on)."""
     states = [one.state for one in statuses]
     rates = [one.per_minute for one in statuses if one.per_minute is not None]
     left = [one.seconds_left for one in statuses if one.seconds_left is not None]
@@ -95,6 +98,7 @@ def totals(statuses: Sequence[RunStatus]) -> dict[str, Any]:
         "elements": {state: states.count(state) for state in dict.fromkeys(states)},
         "done": sum(one.done for one in statuses),
         "failed": sum(one.failed for one in statuses),
+        "seconds": sum(one.seconds for one in statuses),
         "per_minute": sum(rates) if rates else None,
         "seconds_left": max(left) if left else None,
     }
@@ -118,6 +122,7 @@ def _status(store: TrialStore, known: RunOverview, now: datetime) -> RunStatus:
         best_objective=known.best_objective,
         best_trial=known.best_index,
         trial_seconds=known.seconds / done if done else None,
+        seconds=known.seconds,
         per_minute=rate,
         seconds_left=None if rate is None or remaining is None else 60.0 * remaining / rate,
         driver=known.driver,

@@ -249,7 +249,7 @@ def _present(
             if one.proposals
         }
     counted = ", ".join(f"{number} {state}" for state, number in whole["elements"].items())
-    caption = f"{counted or 'nothing'}; {whole['done']} trials"
+    caption = f"{counted or 'nothing'}; {whole['done']} trials, {clock(whole['seconds'])} of evaluations"
     if whole["per_minute"] is not None:
         caption += f", {whole['per_minute']:.1f} a minute, {clock(whole['seconds_left'])} left"
     columns = STATUS_COLUMNS if any(row.get("message") for row in rows) else STATUS_COLUMNS[:-1]

@@ -114,7 +114,14 @@ def test_totals(store: TrialStore) -> None:
     with store.exclusive("c/Si"):
         whole = totals(run_statuses(store, "c", NOW))
     assert whole["elements"] == {"finished": 1, "running": 1}
-    assert (whole["done"], whole["failed"]) == (7, 2)
+    assert (whole["done"], whole["failed"], whole["seconds"]) == (7, 2, 210.0)
     assert whole["per_minute"] == pytest.approx(1.0)
     assert whole["seconds_left"] == pytest.approx(360.0)
-    assert totals([]) == {"elements": {}, "done": 0, "failed": 0, "per_minute": None, "seconds_left": None}
+    assert totals([]) == {
+        "elements": {},
+        "done": 0,
+        "failed": 0,
+        "seconds": 0,
+        "per_minute": None,
+        "seconds_left": None,
+    }
