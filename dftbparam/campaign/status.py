@@ -90,7 +90,7 @@ def run_statuses(store: TrialStore, campaign: str | None = None, now: datetime |
 
 
 def totals(statuses: Sequence[RunStatus]) -> dict[str, Any]:
-    """Numbers of all runs together: elements by state, trials, time, rate, seconds left (of the slowest that goes on)."""
+    """Numbers of all runs: elements by state, trials, time, rate, seconds left (of the slowest that goes on)."""
     states = [one.state for one in statuses]
     rates = [one.per_minute for one in statuses if one.per_minute is not None]
     left = [one.seconds_left for one in statuses if one.seconds_left is not None]
