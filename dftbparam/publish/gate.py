@@ -20,7 +20,7 @@ dftb+           DFTB+ cannot read the tables, or finds another energy for the di
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,7 @@ from dftbparam.errors import CalculationError, DftbparamError, EngineMissing, Re
 from dftbparam.publish.element_data import ElementData
 from dftbparam.publish.pair_gate import pair_defects
 from dftbparam.publish.pairs import Grid
-from dftbparam.reference import load_dataset
+from dftbparam.reference import load_dataset, mesh
 from dftbparam.reference.prototypes import build, prototype
 from dftbparam.score.short_range import DISTANCES, contact_distance, wall_violation
 from dftbparam.skf import Defect, SKSet, read_set
@@ -58,7 +58,7 @@ RELATIVE_VOLUMES: Final = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95
 """Relative to the reference; 0.5 is a factor of 0.79 in distance."""
 
 DEEPER: Final = 0.002
-"""eV/atom below its minimum that a compressed crystal may come to lie: noise of k-points."""
+"""eV/atom below its minimum that a compressed crystal may come to lie: rounding, and noise of k-points."""
 
 NEAREST: Final = 0.75
 """Relative volume from which a minimum is that of the crystal, and not the well it falls into."""
@@ -69,8 +69,9 @@ WALL: Final = 0.02
 AGREEMENT: Final = 1e-5
 """Hartree/atom between DFTB+ and the embedded engine: ten times what `validate` asks, as this is a check of reading."""
 
-KPT_DENSITY: Final = 2.0
-"""k-points per reciprocal Angstrom: metals come out within 10 meV/atom of converged, wells are deeper than that."""
+KPT_DENSITY: Final = 3.0
+"""k-point divisions per 2 pi/Angstrom, those of the reference volume at all volumes, and energies extrapolated to zero
+electronic temperature, as in fits and report cards: a mesh that changes along a curve makes wells of 40 meV/atom."""
 
 
 @dataclass(frozen=True)
@@ -215,11 +216,12 @@ def physics_defects(
         The embedded one unless given.
     """
     engine = engine or EmbeddedEngine()
-    settings = Settings(kpt_density=KPT_DENSITY, max_angular=dict(tables.max_angular))
+    settings = Settings(max_angular=dict(tables.max_angular))
     found = []
     for name, volume in volumes.items():
         structures = [build(name, symbol, x * volume) for x in RELATIVE_VOLUMES]
-        results = engine.compute(tables, structures, settings)
+        kpts = mesh(build(name, symbol, volume).cell.array, KPT_DENSITY)
+        results = engine.compute(tables, structures, replace(settings, kpts=kpts))
         energies = np.array(
             [_energy(result) / len(one) for result, one in zip(results, structures, strict=True)], dtype=np.float64
         )
@@ -244,7 +246,7 @@ def _dimer(symbol: str, distance: float) -> Atoms:
 
 def _energy(result: Result | DftbparamError) -> float:
     """eV, or NaN."""
-    return result.free_energy * HARTREE if isinstance(result, Result) else float("nan")
+    return result.extrapolated_energy * HARTREE if isinstance(result, Result) else float("nan")
 
 
 def _reason(result: Result | DftbparamError) -> str:
@@ -263,7 +265,7 @@ def _curve_defects(name: str, energies: Array, results: Sequence[Result | Dftbpa
     near = [int(i) for i in minima if RELATIVE_VOLUMES[i] >= NEAREST]
     # A curve may have two shallow minima near the reference: the lower one counts.
     start = min(near, key=lambda i: energies[i]) if near else middle
-    depth = energies[start] - energies[:start]
+    depth = (_bottom(energies, start) if near else energies[start]) - energies[:start]
     if len(depth) and depth.max() > DEEPER:
         at = int(depth.argmax())
         return [
@@ -271,6 +273,13 @@ def _curve_defects(name: str, energies: Array, results: Sequence[Result | Dftbpa
             f"{RELATIVE_VOLUMES[start]:g} V0 [implosion]"
         ]
     return []
+
+
+def _bottom(energies: Array, i: int) -> float:
+    """Energy of the minimum around point i: of the parabola through it and its neighbours, as points miss the bottom."""
+    x, e = np.array(RELATIVE_VOLUMES[i - 1 : i + 2]) - RELATIVE_VOLUMES[i], energies[i - 1 : i + 2]
+    a, b, c = np.polyfit(x, e, 2)
+    return float(c - b * b / (4.0 * a))
 
 
 def _dftbplus_defects(tables: SKSet, dimer: Atoms, settings: Settings, engine: Engine) -> list[str]:

@@ -158,6 +158,17 @@ def test_a_folder_of_tables_goes_through_the_gate(published):
     assert gate.gate_folder(out / "skf") == []
 
 
+def test_gate_sees_the_minimum_between_its_points():
+    """A parabola around 1.025 V0, and a well at 0.6 V0 that lies above its bottom, but below its nearest points."""
+    x = np.array(gate.RELATIVE_VOLUMES)
+    curve = 8.0 * (x - 1.025) ** 2
+    curve[x == 0.6] = 0.003
+    assert gate._curve_defects("sc", curve, []) == []
+    curve[x == 0.6] = -0.003
+    (defect,) = gate._curve_defects("sc", curve, [])
+    assert defect.startswith("sc implodes: at 0.6 V0 it lies 0.00 eV/atom below 1")
+
+
 def test_gate_finds_an_implosion():
     energies = np.linspace(0.0, 1.0, len(gate.RELATIVE_VOLUMES))
     (defect,) = gate._curve_defects("fcc", energies, [])
