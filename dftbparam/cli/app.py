@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import dftbparam
-from dftbparam.cli import campaign, doctor, fit, publish, references, report, score, skf, trials, validate
+from dftbparam.cli import campaign, delta, doctor, fit, publish, references, report, score, skf, trials, validate
 from dftbparam.cli.output import complain
 from dftbparam.errors import DftbparamError
 
@@ -100,6 +100,7 @@ app.command("score")(score.score)
 app.command("validate")(validate.validate)
 app.add_typer(references.app, name="references")
 app.command("report")(report.report)
+app.add_typer(delta.app, name="delta")
 app.add_typer(skf.app, name="skf")
 app.command("publish")(publish.publish)
 app.command("doctor")(doctor.doctor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -28,8 +29,11 @@ NEAR: Final = 1e-14
 def gpytorch_modules() -> tuple[Any, Any]:
     """Return the modules torch and gpytorch; `EngineMissing` with the line that installs them."""
     try:
-        import gpytorch
-        import torch
+        with warnings.catch_warnings():
+            # Importing gpytorch sets off notices of torch's that are none of a user's business.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import gpytorch
+            import torch
     except ImportError as error:
         raise EngineMissing(f"delta models need gpytorch ({error}); {INSTALL}") from None
     return torch, gpytorch
