@@ -24,6 +24,13 @@ OFFSET_WIDTH: Final = 10.0
 chemistry decides, so that data decide them; where they do not (an element seen in one composition only), the error bar
 of another composition says so."""
 
+PRIOR_WIDTH: Final = 2.0
+"""Standard deviation of the normal priors of logarithms of scales and noises, and of the entries of W."""
+
+RATIO_WIDTH: Final = 0.3
+"""Standard deviation of the prior of ρ around 1: levels of theory describe the same energy, and few structures of the
+higher one must not be enough to deny that."""
+
 BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
     "energy": (1e-4, 2.0),
     "forces": (1e-3, 5.0),
@@ -174,7 +181,9 @@ class _Problem:
             start.append(float(np.log(np.clip(0.03 * spread * (1.0 if key[1] == "energy" else 3.0), 2.0 * low, high))))
             bounds.append((float(np.log(low)), float(np.log(high))))
         self.start, self.bounds = np.array(start), bounds
-        widths = np.full(len(start), 2.0)
+        widths = np.full(len(start), PRIOR_WIDTH)
+        if structure == "autoregressive":
+            widths[self.levels : self.shape_size] = RATIO_WIDTH
         self.prior = gpytorch.priors.NormalPrior(torch.from_numpy(self.start), torch.from_numpy(widths))
 
     def mixing(self, theta: Any) -> Any:
