@@ -276,7 +276,7 @@ def _curve_defects(name: str, energies: Array, results: Sequence[Result | Dftbpa
 
 
 def _bottom(energies: Array, i: int) -> float:
-    """Energy of the minimum around point i: of the parabola through it and its neighbours, as points miss the bottom."""
+    """Energy of the minimum around point i: of the parabola through it and its neighbours, which miss it."""
     x, e = np.array(RELATIVE_VOLUMES[i - 1 : i + 2]) - RELATIVE_VOLUMES[i], energies[i - 1 : i + 2]
     a, b, c = np.polyfit(x, e, 2)
     return float(c - b * b / (4.0 * a))
