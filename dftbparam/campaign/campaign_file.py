@@ -275,6 +275,8 @@ class _Reader:
             first = error.errors()[0]
             message = first["msg"].removeprefix("Value error, ")
             key = str(first["loc"][0]) if first["loc"] else ""
+            if first["type"] in ("tuple_type", "list_type"):
+                message = "must be a list of texts"
             shown = f"{message} (given: {first['input']!r})" if key and first["type"] != "value_error" else message
             if key:
                 raise self.fail(shown, *self._where(symbol, key)) from None

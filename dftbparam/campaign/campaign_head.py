@@ -104,8 +104,12 @@ class CampaignHead:
             content = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             found = re.search(r"at line (\d+)", str(error))
+            both = "Cannot declare ('elements'" in str(error)
+            advice = (
+                "; elements is a list already: list all elements, or give each a table [elements.X]" if both else ""
+            )
             raise FileFormatError(
-                f"not TOML: {error}", path=str(self.path), line=int(found.group(1)) if found else None
+                f"not TOML: {error}{advice}", path=str(self.path), line=int(found.group(1)) if found else None
             ) from None
         self.known(content, _Tables.model_fields, "the file")
         try:

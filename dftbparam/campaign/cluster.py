@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dftbparam.errors import FileFormatError, ParameterError
+from dftbparam.space.toml_lines import line_of
 
 OWN_FOLDER: Final = Path("cluster")
 """Where a user keeps profiles, below the working folder."""
@@ -329,7 +330,8 @@ def load_profile(name: str) -> Profile:
     """
     path = find_profile(name)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise FileFormatError(f"not TOML: {error}", path=str(path)) from None
     system = content.get("system")
@@ -340,13 +342,20 @@ def load_profile(name: str) -> Profile:
     try:
         return SYSTEMS[system].model_validate(content)
     except ValidationError as error:
-        raise FileFormatError(_first_problem(error, SYSTEMS[system]), path=str(path)) from None
+        place = tuple(str(part) for part in _first(error)["loc"])
+        line = line_of(text, place) if place else None
+        raise FileFormatError(_first_problem(error, SYSTEMS[system]), path=str(path), line=line) from None
+
+
+def _first(error: ValidationError) -> Any:
+    """The problem to tell of: a misspelt key explains a missing one."""
+    problems = error.errors()
+    return next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
 
 
 def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     """Say in one sentence what is wrong, and what may have been meant."""
-    problems = error.errors()
-    first = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
+    first = _first(error)
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         names = list(SchedulerOptions.model_fields if len(first["loc"]) > 1 else kind.model_fields)
@@ -355,4 +364,6 @@ def _first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{place} is missing"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] != "value_error":
+        message = f"{message} (given: {first['input']!r})"
     return f"{place}: {message}" if place else message

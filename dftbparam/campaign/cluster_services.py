@@ -247,7 +247,7 @@ class BatchService:
                 try:
                     await super().start()
                 except Exception as error:
-                    service._fruitless(f"a job could not be submitted: {in_one_line(str(error))}", submitted=False)
+                    service._fruitless(f"a job could not be submitted ({submission_error(error)})", submitted=False)
                     raise
                 _LOG.info("submitted job %s as %s", self.job_id, self.name)
 
@@ -335,9 +335,19 @@ class BatchService:
         self._problem = problem
         if self._failures >= FRUITLESS:
             if not (self._last_seen or queued):
-                self._trouble = f"{problem}; nor did the {self._failures - 1} jobs before it come to anything"
+                self._trouble = (
+                    f"{problem}; nor did the {self._failures - 1} jobs before it come to anything; does the batch "
+                    f"system ({self.profile.system}) take jobs here at all?"
+                )
             elif self._failures % FRUITLESS == 0:
                 _LOG.warning("%s; %d jobs in a row came to nothing, trying on", problem, self._failures)
+
+
+def submission_error(error: Exception) -> str:
+    """What the batch system said, without the command and its script, which has another name every time."""
+    text = str(error)
+    said = text.partition("stderr:")[2]
+    return in_one_line(said if said.strip() else text)
 
 
 def in_one_line(text: str) -> str:

@@ -397,7 +397,8 @@ class DaskPool(Closing):
             if time.monotonic() > deadline:
                 where = self.service.where
                 raise EngineError(
-                    f"lost the connection to {where}; every finished trial is stored, go on with --resume",
+                    f"lost the connection to {where}; every finished trial is stored: go on with --resume, or "
+                    "'campaign resume'",
                     scheduler=where,
                 )
             self._attention.wait(POLL_SECONDS)
@@ -409,7 +410,8 @@ class DaskPool(Closing):
             self._without_workers_since = None
             self.lock.notify_all()
         _LOG.warning("connected to %s again", self.service.where)
-        self._refresh(client)
+        if self._refresh(client) and not (self._slots or self.service.elastic):
+            _LOG.warning("it has no workers; those of a scheduler that ended have ended with it, start new ones")
 
     def _is_closed(self) -> bool:
         return self.closed

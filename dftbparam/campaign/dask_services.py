@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from typing import Any, Final, Protocol
 
 from dftbparam.campaign.executor import SINGLE_THREAD
@@ -18,6 +19,9 @@ CONNECT_SECONDS: Final = 15.0
 TCP_TIMEOUT: Final = "120s"
 """How long a connection may be silent before it counts as lost. Dask's default, 30 s, would give up workers, with what
 they are at, for a network that is away for half a minute."""
+
+ADDRESS: Final = re.compile(r"((tcp|tls|ws|wss|ucx)://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):(\d{1,5})/?")
+"""Of a scheduler: host and port, with or without the protocol."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ def import_distributed() -> Any:
         raise EngineMissing(
             f"parallel evaluation needs dask and distributed ({error}); pip install 'dask[distributed]'"
         ) from None
+    # What a lost connection comes to is said by the pool, in a line; Dask's own is a traceback for each attempt.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     # Below a user's own Dask configuration in priority.
     dask.config.update_defaults({"distributed": {"comm": {"timeouts": {"tcp": TCP_TIMEOUT}}}})
     return distributed
@@ -89,6 +95,18 @@ def close_quietly(*things: Any, **how: Any) -> None:
                 thing.close(**how)
             except Exception:
                 _LOG.debug("closing %s", thing, exc_info=True)
+
+
+def check_address(address: str) -> None:
+    """Raise `ParameterError` for what is neither the address of a scheduler nor a scheduler file.
+
+    Dask finds that out, too, but only when it connects, and with a client that is left half done.
+    """
+    found = ADDRESS.fullmatch(address)
+    if not os.path.isfile(address) and not (found and 0 < int(found.group(4)) < 65536):
+        raise ParameterError(
+            f"{address!r} is neither an address like tcp://host:8786 nor a scheduler file", scheduler=address
+        )
 
 
 class LocalService:
@@ -168,29 +186,30 @@ class SchedulerService:
     ----------
     address
         ``tcp://host:8786``, or the path of the scheduler file.
+
+    Raises
+    ------
+    ParameterError
+        It is neither.
     """
 
     elastic = False
 
     def __init__(self, address: str) -> None:
         self.where = address
+        check_address(address)
 
     def connect(self) -> Any:
-        """See `Service`; `ParameterError` where the address is not one."""
+        """See `Service`."""
         distributed = import_distributed()
         how: dict[str, Any] = {"timeout": CONNECT_SECONDS, "set_as_default": False}
         try:
             if os.path.isfile(self.where):
                 return distributed.Client(scheduler_file=self.where, **how)
             return distributed.Client(self.where, **how)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError) as error:
             raise EngineError(
                 f"no Dask scheduler answers at {self.where!r} ({error}); start one with 'dask scheduler'",
-                scheduler=self.where,
-            ) from None
-        except ValueError as error:
-            raise ParameterError(
-                f"{self.where!r} is neither an address like tcp://host:8786 nor a scheduler file ({error})",
                 scheduler=self.where,
             ) from None
 

@@ -101,7 +101,8 @@ class FitResult:
 class FitOutcome:
     """How a fit ended: its trials, the same as flat rows, and the result, None after an interruption.
 
-    ``proposals`` and ``proposal_seconds`` are the number and mean time of proposals of this process.
+    ``proposals`` and ``proposal_seconds`` are the number and mean time of proposals of this process, ``why`` is why the
+    search ended before its budget, empty where it did not.
     """
 
     trials: list[Trial]
@@ -109,6 +110,7 @@ class FitOutcome:
     result: FitResult | None = None
     proposals: int = 0
     proposal_seconds: float | None = None
+    why: str = ""
 
     @property
     def timing(self) -> dict[str, Any]:
@@ -227,7 +229,7 @@ def run_fit(
         crystals=_scored(context, data),
         published_tables=None if theirs is None else theirs.tables,
     )
-    return FitOutcome(outcome.trials, rows, result, outcome.proposals, outcome.proposal_seconds)
+    return FitOutcome(outcome.trials, rows, result, outcome.proposals, outcome.proposal_seconds, outcome.why)
 
 
 def search_fit(

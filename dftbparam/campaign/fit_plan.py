@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -10,18 +10,28 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dftbparam.campaign.cluster import load_profile
+from dftbparam.campaign.dask_services import check_address
 from dftbparam.campaign.evaluate import FitContext
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners
 from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
 from dftbparam.campaign.warm_start import PlannedStart, plan_starts
 from dftbparam.elements import element
-from dftbparam.errors import ParameterError, ReferenceDataError
+from dftbparam.errors import InputError, ParameterError, ReferenceDataError
 from dftbparam.propose import proposer, proposer_names
 from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
 from dftbparam.repulsion.forms import get_form
 from dftbparam.score.objective import BINARY_WEIGHTS, Targets
 from dftbparam.space.build import DEFAULTS, ElementSpace, build_space
 from dftbparam.space.definition import DEFAULT_SPACE, load_space
+
+
+def _checked(value: str, check: Callable[[str], object]) -> str:
+    """Return what a check of ours lets pass, as pydantic wants it."""
+    try:
+        check(value)
+    except InputError as error:
+        raise ValueError(error.message) from None
+    return value
 
 
 class FitRequest(BaseModel):
@@ -96,11 +106,19 @@ class FitRequest(BaseModel):
             raise ValueError(f"no sampler {name!r}; there are: {', '.join(proposer_names())}")
         return name
 
+    @field_validator("repulsion")
+    @classmethod
+    def _known_form(cls, name: str) -> str:
+        return _checked(name, get_form)
+
+    @field_validator("targets")
+    @classmethod
+    def _known_targets(cls, text: str) -> str:
+        return _checked(text, Targets.parse)
+
     @model_validator(mode="after")
     def _known_names(self) -> Self:
         element(self.symbol)
-        get_form(self.repulsion)
-        Targets.parse(self.targets)
         if self.exclude_partners and self.partners is None:
             raise ValueError(
                 f"partners to exclude ({', '.join(self.exclude_partners)}) need a fit on binaries: name the set that "
@@ -135,6 +153,11 @@ class FitPlan:
     without_parameters: tuple[str, ...] = ()
 
     @property
+    def initial(self) -> int:
+        """Number of trials of the initial design, starts included, as `dftbparam.campaign.run.run_campaign` has it."""
+        return len(self.starts) + 2 * len(self.space.space) + 2
+
+    @property
     def moved(self) -> tuple[str, ...]:
         """What was moved into the space's ranges, a line for each start that had to be."""
         return tuple(f"{start.origin}: {', '.join(start.moved)}" for start in self.starts if start.moved)
@@ -151,9 +174,11 @@ def plan_fit(request: FitRequest) -> FitPlan:
     """
     data, context, missing = _plan_evaluations(request)
     space, starts = _plan_search(request, context.form)
-    # A malformed profile is said before files are made.
+    # A malformed profile or address is said before files are made.
     if request.cluster is not None:
         load_profile(request.cluster)
+    if request.scheduler is not None:
+        check_address(request.scheduler)
     return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
 
 
@@ -295,7 +320,7 @@ def _own_crystals(symbol: str, data: Dataset) -> tuple[CrystalReference, ...]:
             raise
         raise ReferenceDataError(
             f"{error.message}; of {symbol} it has binaries ({', '.join(compounds)}): to fit on them, say where the "
-            "partners' parameters come from, e.g. --partners ptbp",
+            "partners' parameters come from, e.g. partners ptbp",
             symbol=symbol,
         ) from None
 

@@ -32,7 +32,11 @@ POLL_SECONDS: Final = 0.5
 KEEP_SECONDS: Final = 0.05
 """How often results are looked for while a proposal is computed."""
 
-EARLY: Final = {"patience": "no better trial for long", "improvement": "no improvement expected"}
+EARLY: Final = {
+    "patience": "no better trial for long",
+    "improvement": "no improvement expected",
+    "space": "no point is left",
+}
 """What to say of runs that ended before their budget."""
 
 

@@ -28,7 +28,8 @@ def begin_campaign(store: TrialStore, campaign: CampaignFile, *, resume: bool) -
     Parameters
     ----------
     resume
-        Go on with the campaign where the store has it, else begin it. Without it, a campaign of this name is an error.
+        Go on with the campaign where the store has it, else begin it. Without it, a campaign of this name is an error
+        once an element of it has been begun: one whose workers never came is begun again like a new one.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def begin_campaign(store: TrialStore, campaign: CampaignFile, *, resume: bool) -
             f"reads {FORMAT}",
             run_id=campaign.name,
         )
-    if not resume:
+    if not resume and any(store.has_run(one.run_id) for one in store.overview(f"{campaign.name}/")):
         raise ParameterError(
             f"{store.where} holds a campaign {campaign.name!r} already; go on with it (dftbparam campaign resume "
             f"{campaign.path}), or choose another name or store",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -10,13 +11,14 @@ import typer
 
 from dftbparam.cli.output import Column, JsonOption, complain, note, prepare_json, present
 from dftbparam.cli.progress import clock
-from dftbparam.errors import InputError, ParameterError
+from dftbparam.errors import DftbparamError, InputError, ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.campaign_file import CampaignFile
     from dftbparam.campaign.driver import CampaignResult
     from dftbparam.campaign.fit import FitRequest
     from dftbparam.campaign.status import RunStatus
+    from dftbparam.store import TrialStore
 
 app = typer.Typer(
     name="campaign",
@@ -130,6 +132,9 @@ def status(
         from dftbparam.campaign.campaign_head import CampaignHead
 
         head = CampaignHead(Path(source))
+        if "://" not in head.store and not Path(head.store).exists():
+            _present(head.name, head.store, [], json, head.symbols)
+            return
         with TrialStore.open(head.store, create=False) as store:
             _present(head.name, store.where, run_statuses(store, head.name), json, head.symbols)
         return
@@ -156,8 +161,6 @@ def _drive(
     from dftbparam.campaign.status import run_statuses
     from dftbparam.cli.campaign_progress import CampaignReporter
     from dftbparam.engine.factory import make_engine
-    from dftbparam.publish import prepare_folder
-    from dftbparam.store import TrialStore
 
     given = {"--workers": workers, "--scheduler": scheduler, "--cluster": cluster}
     if len(named := [option for option, value in given.items() if value is not None]) > 1:
@@ -170,9 +173,10 @@ def _drive(
         )
     for engine in {(campaign.elements[one].request.engine, campaign.elements[one].request.dftbplus) for one in wanted}:
         make_engine(engine[0], command=engine[1]).versions()
+    # A wrong profile or address is said before files are made; workers are started when the first are wanted.
+    workers_of_all = pool(2 if workers is None else workers, scheduler=scheduler, cluster=cluster)
     prepare_json(json)
-    prepare_folder(campaign.out)
-    with TrialStore.open(campaign.store) as store:
+    with _opened(campaign) as store:
         for line in begin_campaign(store, campaign, resume=resume):
             note(f"{campaign.name}: {line}")
         jobs = [
@@ -182,7 +186,7 @@ def _drive(
         ]
         try:
             with (
-                pool(2 if workers is None else workers, scheduler=scheduler, cluster=cluster) as workers_of_all,
+                workers_of_all,
                 CampaignReporter(campaign.name, campaign.settings) as reporter,
             ):
                 result = drive(jobs, store, workers_of_all, at_once=at_once, on_event=reporter)
@@ -195,6 +199,27 @@ def _drive(
     if result.failed:
         complain(f"failed: {', '.join(one.symbol for one in result.failed)}; 'campaign resume' tries them again")
         raise typer.Exit(FAILED)
+
+
+@contextlib.contextmanager
+def _opened(campaign: CampaignFile) -> Iterator[TrialStore]:
+    """The campaign's store, its folder prepared; where the store cannot be had, no empty folder is left."""
+    from dftbparam.publish import prepare_folder
+    from dftbparam.store import TrialStore
+
+    new = not campaign.out.exists()
+    prepare_folder(campaign.out)
+    try:
+        store = TrialStore.open(campaign.store)
+    except DftbparamError as error:
+        if new:
+            with contextlib.suppress(OSError):
+                campaign.out.rmdir()
+        if isinstance(error, ParameterError):
+            raise ParameterError(f"{campaign.path}: store: {error.message}", **error.data) from None
+        raise
+    with store:
+        yield store
 
 
 def _interrupted(file: Path) -> NoReturn:

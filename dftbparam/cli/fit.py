@@ -270,6 +270,11 @@ def fit(
         note(f"fit {symbol}: not in the partners' set, and left out: {', '.join(plan.without_parameters)}")
     for line in plan.moved:
         note(f"fit {symbol}: moved into the ranges, start of {line}")
+    if request.evaluations <= plan.initial and request.sampler not in ("sobol", "random"):
+        note(
+            f"fit {symbol}: all {request.evaluations} points are starts and initial design (of {plan.initial}): "
+            f"{request.sampler} proposes none"
+        )
     with Reporter(f"fit {symbol}") as reporter:
         try:
             outcome = run_fit(request, reporter)
@@ -280,6 +285,8 @@ def fit(
     if outcome is None or result is None:
         _interrupted(reporter.done, folder)
     note(f"fit {symbol}: {len(outcome.trials)} trials done, the best is trial {result.best.index}")
+    if outcome.why:
+        note(f"fit {symbol}: ended before {request.evaluations} trials: {outcome.why}")
     if outcome.proposal_seconds is not None:
         note(f"fit {symbol}: a proposal took {outcome.proposal_seconds:.2g} s in the mean")
     tests = []

@@ -33,7 +33,8 @@ def prepare_folder(folder: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ParameterError(
-            f"output folder {str(folder)!r} cannot be written ({error.strerror}); choose another one with --out",
+            f"output folder {str(folder)!r} cannot be written ({error.strerror}); choose another one "
+            "(--out; in a campaign file 'out')",
             path=str(folder),
         ) from None
     return folder

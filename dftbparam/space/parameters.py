@@ -247,7 +247,7 @@ class Parameter:
         number = isinstance(value, int | float) and isfinite(value)
         if not (number and self.low <= value <= self.high):
             raise ParameterError(
-                f"{given} lies outside [{self.low}, {self.high}]; widen the range or leave the point out",
+                f"{given} lies outside [{self.low:.6g}, {self.high:.6g}]; widen the range or leave the point out",
                 name=self.name,
                 value=value,
             )

@@ -18,7 +18,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from dftbparam.errors import StoreError
+from dftbparam.errors import ParameterError, StoreError
 from dftbparam.store.tables import HOLDERS, METADATA, RUN_STATES, SCHEMA, TOTALS
 from dftbparam.store.totals import totals_from_trials
 
@@ -34,8 +34,10 @@ def read_version(connection: sa.Connection, where: str) -> int | None:
 
     Raises
     ------
+    ParameterError
+        The database belongs to something else.
     StoreError
-        The database belongs to something else, or its version is one this code neither reads nor upgrades.
+        Its version is one this code neither reads nor upgrades.
     """
     tables = set(sa.inspect(connection).get_table_names())
     if not tables:
@@ -44,7 +46,7 @@ def read_version(connection: sa.Connection, where: str) -> int | None:
     if SCHEMA.name in tables:
         version = connection.execute(sa.select(SCHEMA.c.version).where(SCHEMA.c.component == COMPONENT)).scalar()
     if version is None:
-        raise StoreError(
+        raise ParameterError(
             f"{where} is a database of something else (tables: {', '.join(sorted(tables))}); choose another one",
             where=where,
         )

@@ -75,9 +75,10 @@ class TrialStore:
         Raises
         ------
         ParameterError
-            The path cannot be written, is missing while ``create`` is False, or the address is malformed.
+            The path cannot be written, is missing while ``create`` is False, is no database or one of something else,
+            or the address is malformed.
         StoreError
-            The database is foreign, damaged, of a newer schema version, or cannot be reached; an old one is in use.
+            The database is of a newer schema version, or cannot be reached; an old one is in use.
         """
         database = Database.open(location, create)
         try:

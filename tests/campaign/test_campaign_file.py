@@ -144,7 +144,9 @@ def test_needs_and_fallback(tmp_path: Path) -> None:
         ('[defaults]\nseed = "x"\n[elements.Si]', 2, "defaults.seed: Input should be a valid integer"),
         ('[defaults]\nsampler = "magic"\n[elements.Si]', 2, "defaults.sampler: no sampler 'magic'"),
         ('[groups.a]\nelements = ["Si"]\nsampler = "magic"', 3, "groups.a.sampler: no sampler"),
-        ('[elements.Si]\nrepulsion = "magic"', 1, "elements.Si: "),
+        ('[elements.Si]\nrepulsion = "magic"', 2, "elements.Si.repulsion: no repulsion 'magic'"),
+        ("[elements.Si]\nstart_from = 3", 2, "elements.Si.start_from: must be a list of texts (given: 3)"),
+        ('elements = ["Si"]\n[elements.Ge]', 2, "not TOML: Cannot declare ('elements', 'Ge') twice"),
         ("[elements.Si]\nshare = -1", 2, "elements.Si.share: must be a number above 0, got -1"),
         ("[groups.a]\nelements = 5", 2, "groups.a.elements: "),
         ('[groups.a]\nelements = "SiGe"', 2, "groups.a.elements: "),
@@ -340,6 +342,9 @@ def test_record(tmp_path: Path) -> None:
         assert stored.budget == {"file": OXIDES, "elements": campaign.settings}
         assert "dftbparam" in stored.provenance
         assert str(tmp_path) not in str(stored)
+        # Its workers never came: it is begun anew like a new one.
+        assert begin_campaign(store, campaign, resume=False) == []
+        store.create_run(Run(run_id="oxides/Ca", settings={}))
         with pytest.raises(
             ParameterError, match=r"holds a campaign 'oxides' already; go on with it \(dftbparam campaign"
         ):

@@ -135,8 +135,10 @@ def test_evaluation_is_deterministic_and_small(silicon):
 def test_request_is_validated(tmp_path):
     with pytest.raises(ValidationError, match="no sampler"):
         FitRequest(symbol="Si", out=tmp_path, sampler="magic")
-    with pytest.raises(InputError, match="convex-cubic"):
+    with pytest.raises(ValidationError, match=r"no repulsion 'magic'; there are: .*convex-cubic"):
         FitRequest(symbol="Si", out=tmp_path, repulsion="magic")
+    with pytest.raises(ValidationError, match="unknown target"):
+        FitRequest(symbol="Si", out=tmp_path, targets="magic")
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         FitRequest(symbol="Si", out=tmp_path, evaluations=0)
 

@@ -138,6 +138,12 @@ def test_the_cluster_is_lost(run, file, faked, monkeypatch):
     assert "lost the connection" in result.stderr
 
 
+def test_a_campaign_that_has_not_been_run(run, file):
+    result = run("campaign", "status", file)
+    assert result.exit_code == 0
+    assert result.stdout.count("not begun") == 2
+
+
 def test_some_elements_only(run, file, faked):
     assert run("campaign", "run", file, "--workers", 0, "--only", "Ge").exit_code == 0
     shown = json.loads(run("campaign", "status", file, "--json", "-").stdout)
@@ -150,9 +156,16 @@ def test_what_is_refused(refused, file, tmp_path):
     assert "no such element; it has: Si, Ge" in refused("campaign", "run", file, "--only", "Al")
     assert "contradict each other" in refused("campaign", "run", file, "--workers", 1, "--scheduler", "tcp://a:1")
     assert "cannot be read" in refused("campaign", "run", tmp_path / "none.toml")
-    assert "there is no trial store" in refused("campaign", "status", file)
+    assert "is neither an address like tcp://host:8786" in refused("campaign", "run", file, "--scheduler", "nonsense")
+    assert "is neither" in refused("campaign", "run", file, "--scheduler", "tcp://a:99999")
+    assert "did you mean" in refused("campaign", "run", file, "--cluster", "slurmm")
+    assert not file.with_suffix(".sqlite").exists()
+    assert not file.with_suffix("").exists()
     assert "'' is no campaign file" in refused("campaign", "status", "")
     assert "is no campaign file and no trial store" in refused("campaign", "status", tmp_path)
+    file.write_text('store = "."\n' + FILE)
+    assert "two.toml: store: " in refused("campaign", "run", file)
+    assert not file.with_suffix("").exists()
     file.write_text(FILE + 'crystals = ["magic"]\n')
     line = refused("campaign", "run", file)
     assert "1 of 2 elements cannot be fitted: Ge: no crystal 'magic'" in line

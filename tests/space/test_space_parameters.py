@@ -234,7 +234,7 @@ def test_bad_parameters(make, reason):
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("radius", 9.0, r"radius = 9.0 Bohr lies outside \[2.0, 8.0\]"),
+        ("radius", 9.0, r"radius = 9.0 Bohr lies outside \[2, 8\]"),
         ("radius", float("nan"), "lies outside"),
         ("radius", "wide", "lies outside"),
         ("power", 2.5, "not a whole number"),

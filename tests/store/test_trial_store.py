@@ -364,7 +364,7 @@ def test_empty_file(tmp_path: Path) -> None:
 def test_text_file(tmp_path: Path) -> None:
     path = tmp_path / "t.sqlite"
     path.write_text("Dear diary, " * 100)
-    with pytest.raises(StoreError, match="not a trial store, or damaged"):
+    with pytest.raises(ParameterError, match="not a trial store, or damaged"):
         TrialStore.open(path)
     assert path.read_text().startswith("Dear diary")
 
@@ -374,7 +374,7 @@ def test_foreign_database(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE holidays (day TEXT)")
     connection.close()
-    with pytest.raises(StoreError, match=r"something else \(tables: holidays\)"):
+    with pytest.raises(ParameterError, match=r"something else \(tables: holidays\)"):
         TrialStore.open(path)
 
 
