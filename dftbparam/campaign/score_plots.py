@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dftbparam.campaign.fit_bands import gather_bands
 from dftbparam.campaign.fit_curves import STEP, plotted_range
 from dftbparam.campaign.scoring import Curves, band_structures, energy_curves
 from dftbparam.engine.base import Engine
@@ -53,10 +54,5 @@ def aligned_bands(
     Per band structure the reference, how many of its deep bands the tables lack, and by label the bands (k, n), eV,
     aligned with the reference. Tables whose bands could not be scored are left out.
     """
-    drawn: dict[str, tuple[BandReference, int, dict[str, Array]]] = {}
-    for label, one in tables.items():
-        for found in band_structures(one, symbol, references, engine)[0]:
-            name = found.reference.name
-            drawn.setdefault(name, (found.reference, found.score.n_skipped, {}))
-            drawn[name][2][label] = found.energies - found.score.shift
-    return list(drawn.values())
+    gathered = gather_bands({name: band_structures(one, symbol, references, engine)[0] for name, one in tables.items()})
+    return [(one.reference, one.skipped, one.sets) for one in gathered]

@@ -38,10 +38,15 @@ from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.fit import FitRequest, FitResult
+    from dftbparam.campaign.fit_bands import AlignedBands
     from dftbparam.campaign.leave_one_out import LeftOut
+    from dftbparam.reference import Dataset
 
 SCORE_VERSION: Final = 1
 """Raised when a score.json can no longer be read by the previous code."""
+
+BANDS_VERSION: Final = 1
+"""The same of a bands.json."""
 
 LEFT_OUT_COLUMNS: Final = (
     Column("partner", "without", left=True),
@@ -364,11 +369,14 @@ def write_outcome(
     timing: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw the plots and write the folder; ``timing`` (of proposals) goes to the manifest, which has no checksum."""
+    from dftbparam.campaign.fit_bands import fit_bands
     from dftbparam.campaign.fit_curves import cards_of
+    from dftbparam.engine.factory import make_engine
     from dftbparam.publish import public_command, write_run_folder
     from dftbparam.reference import load_dataset
 
     data = load_dataset(request.references)
+    drawn = fit_bands(result, data, make_engine(request.engine, command=request.dftbplus, keep="never"))
     cards = {name: card.model_dump(mode="json") for name, card in cards_of(result).items()}
     write_run_folder(
         folder,
@@ -383,7 +391,8 @@ def write_outcome(
             **_left_out(result, left_out),
         },
         trials=rows,
-        plots=draw(request, result, rows),
+        plots=draw(request, result, rows, drawn),
+        bands=_bands(request, result, data, drawn),
         command=public_command(["dftbparam", *sys.argv[1:]]),
         settings={
             "request": _asked(request),
@@ -394,6 +403,33 @@ def write_outcome(
         seed=request.seed,
         engine_versions=result.engine_versions,
     )
+
+
+def _bands(
+    request: FitRequest, result: FitResult, data: Dataset, drawn: Sequence[AlignedBands]
+) -> dict[str, Any] | None:
+    """What bands.json holds; None where there are no bands."""
+    from dftbparam.campaign.target_scoring import BAND_KPT_DENSITY
+    from dftbparam.report import bands_content
+
+    if not drawn:
+        return None
+    reference = {key: getattr(data, key) for key in ("name", "version", "checksum", "doi", "licence")}
+    return {
+        "schema_version": BANDS_VERSION,
+        "symbol": request.symbol,
+        "unit": "eV",
+        "zero": "Fermi level of DFT; sets are aligned with it as in their scores",
+        "provenance": {
+            "reference": reference,
+            "parameters": result.parameters.name,
+            "trial": result.best.index,
+            "engine": request.engine,
+            "versions": dict(result.parameters.provenance["versions"]),
+            "kpt_density": BAND_KPT_DENSITY,
+        },
+        "structures": [bands_content(one.reference, one.skipped, one.sets) for one in drawn],
+    }
 
 
 def _left_out(result: FitResult, left_out: Sequence[LeftOut]) -> dict[str, Any]:
@@ -418,7 +454,9 @@ def _asked(request: FitRequest) -> dict[str, Any]:
     return asked
 
 
-def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> dict[str, bytes]:
+def draw(
+    request: FitRequest, result: FitResult, rows: list[dict[str, Any]], bands: Sequence[AlignedBands] = ()
+) -> dict[str, bytes]:
     """Draw the plots of a fit, as PNG files by name."""
     from dftbparam.campaign.ensemble import ranges
     from dftbparam.campaign.fit_curves import cards_of, fit_curves, plotted_range
@@ -428,6 +466,7 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
         atom_curves,
         card_curves,
         plot_atom,
+        plot_bands,
         plot_convergence,
         plot_crystals,
         plot_energy_volume,
@@ -461,6 +500,11 @@ def draw(request: FitRequest, result: FitResult, rows: list[dict[str, Any]]) -> 
     }
     for prototype, drawn in curves.items():
         figures[f"energy-volume-{prototype.replace(' ', '-')}"] = plot_energy_volume(f"{symbol}, {prototype}", drawn)
+    for one in bands:
+        name = one.reference.name
+        figures[f"bands-{name.replace(' ', '-')}"] = plot_bands(
+            f"{symbol}, {name}", one.reference, one.sets, skipped=one.skipped
+        )
     return {f"{name}.png": render(figure) for name, figure in figures.items()}
 
 

@@ -4,6 +4,7 @@
 ``X-Y.skf``          Slater-Koster files of all ordered pairs
 ``parameters.json``  a `dftbparam.space.ParameterSet`; the tables can be rebuilt from it
 ``score.json``       report cards by name of the set, and what they were computed with
+``bands.json``       bands of DFT and of the sets along the reference's path, where the score has errors of bands
 ``trials.csv``       every trial that was evaluated, without the name of the machine it ran on
 ``plots/``           figures
 ``manifest.json``    written last: its presence means that the rest is complete
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +37,7 @@ from dftbparam.space import ParameterSet
 
 PARAMETERS_NAME: Final = "parameters.json"
 SCORE_NAME: Final = "score.json"
+BANDS_NAME: Final = "bands.json"
 TRIALS_NAME: Final = "trials.csv"
 PLOTS_NAME: Final = "plots"
 
@@ -47,6 +50,7 @@ def write_run_folder(
     score: Mapping[str, Any],
     trials: Sequence[Mapping[str, Any]],
     plots: Mapping[str, bytes],
+    bands: Mapping[str, Any] | None = None,
     command: str,
     settings: Mapping[str, Any],
     reference: Dataset | None = None,
@@ -65,6 +69,8 @@ def write_run_folder(
         Rows of `dftbparam.store.TrialStore.rows`.
     plots
         File name to content.
+    bands
+        JSON values of bands.json; None where there are no bands, and a file of an earlier run is removed.
     command
         What was typed, or called.
     settings
@@ -95,6 +101,13 @@ def write_run_folder(
     # Where a trial ran is the store's to know, not the public's.
     write_csv(folder / TRIALS_NAME, [{key: row[key] for key in row if key != "worker"} for row in trials])
     names += [PARAMETERS_NAME, SCORE_NAME, TRIALS_NAME]
+    if bands is None:
+        (folder / BANDS_NAME).unlink(missing_ok=True)
+    else:
+        # On one line: levels by the ten thousand, one a line, would be mostly spaces.
+        text = json.dumps(bands, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        write_bytes(folder / BANDS_NAME, f"{text}\n".encode())
+        names.append(BANDS_NAME)
     for name, content in plots.items():
         if Path(name).name != name:
             raise InputError(f"plot {name!r} must be a plain file name", name=name)

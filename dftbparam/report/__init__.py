@@ -5,7 +5,7 @@ global state, no window. `render` turns a figure into the bytes of a file.
 """
 
 from dftbparam.report.atoms import RadialCurve, atom_curves, plot_atom
-from dftbparam.report.bands import path_labels, path_lengths, plot_bands
+from dftbparam.report.bands import bands_content, path_labels, path_lengths, plot_band_content, plot_bands
 from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, card_curves, plot_crystals, plot_energy_volume, plot_references
 from dftbparam.report.delta_plots import plot_calibration, plot_learning, plot_parity
@@ -18,10 +18,12 @@ __all__ = [
     "Curve",
     "RadialCurve",
     "atom_curves",
+    "bands_content",
     "card_curves",
     "path_labels",
     "path_lengths",
     "plot_atom",
+    "plot_band_content",
     "plot_bands",
     "plot_calibration",
     "plot_convergence",

@@ -1,6 +1,7 @@
 """Fits of an element on binaries with frozen partners, and targets beside E(V)."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from dftbparam.campaign.evaluate import (
     tables_of,
 )
 from dftbparam.campaign.fit import FitRequest, plan_fit, run_fit
+from dftbparam.campaign.fit_bands import fit_bands
 from dftbparam.campaign.leave_one_out import LEFT_OUT, fit_without, partners_to_leave_out, rows
 from dftbparam.campaign.partners import choose_partners, load_partners, pair_tables
 from dftbparam.campaign.scoring import energy_curves, fit_crystals
@@ -26,6 +28,7 @@ from dftbparam.engine.base import Settings
 from dftbparam.engine.embedded import EmbeddedEngine
 from dftbparam.errors import InputError, ParameterError, ReferenceDataError
 from dftbparam.reference import BandReference, CrystalReference, load_dataset
+from dftbparam.report import bands_content
 from dftbparam.score.objective import Targets
 from dftbparam.slako.build import build_tables
 from dftbparam.space import RepulsionParameters, load_parameter_set
@@ -332,6 +335,32 @@ def test_bands_enter_the_objective(bands_of_silicon, ptbp):
     assert with_bands.metrics["bands_rms"] > 0.05
     assert with_bands.objective > without.objective
     assert "bands" not in without.details
+
+
+def test_bands_of_a_fit_are_aligned_as_their_score_is(bands_of_silicon, ptbp):
+    """The reference is the published set's own bands, so that only the fit has errors."""
+    tables = build_tables(ptbp, ["Si"], repulsion=False)
+    record = ptbp.element("Si")
+    narrow = record.model_copy(
+        update={"shells": {nl: c.model_copy(update={"radius": 0.9 * c.radius}) for nl, c in record.shells.items()}}
+    )
+    other = build_tables(ptbp.model_copy(update={"elements": {"Si": narrow}}), ["Si"], repulsion=False)
+    scores = {name: band_scores(t, (bands_of_silicon,), EmbeddedEngine()) for name, t in (("a", tables), ("b", other))}
+    foreign = bands_of_silicon.model_copy(update={"symbol": "Ge"})
+    result = SimpleNamespace(
+        tables=other,
+        published_tables=tables,
+        card=SimpleNamespace(symbol="Si", bands=[scores["b"]["diamond"]]),
+    )
+    references = SimpleNamespace(bands=(foreign, bands_of_silicon))
+    (found,) = fit_bands(result, references, EmbeddedEngine())
+    assert list(found.sets) == ["this fit", "published PTBP"]
+    np.testing.assert_allclose(found.sets["published PTBP"], bands_of_silicon.array, atol=1e-6)
+    # The score's error follows from the levels as they are stored: no shift is left to be taken out.
+    low, high = bands_content(found.reference, found.skipped, found.sets)["window"]
+    near = (found.reference.array >= low) & (found.reference.array <= high)
+    error = (found.sets["this fit"] - found.reference.array)[near]
+    assert np.sqrt(np.mean(error**2)) == pytest.approx(scores["b"]["diamond"].rms_near, rel=1e-4)
 
 
 def test_bands_are_those_of_the_crystals_that_are_fitted(bands_of_silicon, tmp_path):

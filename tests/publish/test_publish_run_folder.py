@@ -62,6 +62,15 @@ def write(folder, **changes):
     return write_run_folder(folder, **(arguments | changes))
 
 
+def test_bands_are_written_on_a_line_and_do_not_outlive_a_run_without(tmp_path):
+    manifest = write(tmp_path / "Si", bands={"schema_version": 1, "structures": [{"dft": [[0.1, 0.2]]}]})
+    assert "bands.json" in {one.path for one in manifest.files}
+    assert (tmp_path / "Si" / "bands.json").read_text().count("\n") == 1
+    assert verify_folder(tmp_path / "Si") == []
+    write(tmp_path / "Si")
+    assert not (tmp_path / "Si" / "bands.json").exists()
+
+
 def test_a_run_folder_holds_everything_and_verifies(tmp_path):
     folder = tmp_path / "Si"
     manifest = write(folder, engine_versions={"embedded": "1"})

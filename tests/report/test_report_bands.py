@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from dftbparam.errors import InputError
 from dftbparam.reference import BandReference
-from dftbparam.report import path_labels, path_lengths, plot_bands, render
+from dftbparam.report import bands_content, path_labels, path_lengths, plot_band_content, plot_bands, render
 
 POINTS = [(0.0, 0.0, 0.0), (0.25, 0.0, 0.25), (0.5, 0.0, 0.5), (0.625, 0.25, 0.625), (0.0, 0.0, 0.0)]
 LEVELS = np.array([[-60.0, -8.0, -0.3, 0.9]] * 5) + np.linspace(-0.1, 0.1, 5)[:, None]
@@ -66,3 +68,18 @@ def test_a_metal_and_no_set_at_all():
 def test_bands_that_do_not_fit(sets, message):
     with pytest.raises(InputError, match=message):
         plot_bands("Al", reference(), sets)
+
+
+def test_content_is_enough_to_draw_the_same():
+    one, sets = reference(), {"this set": LEVELS[:, 1:] + 0.1}
+    content = json.loads(json.dumps(bands_content(one, 1, sets)))
+    assert content["labels"][1][1] == "X|U₂"
+    # Five eV beyond both edges: -0.4 .. 0.8 is between the bands.
+    assert content["window"] == pytest.approx([-5.2, 5.8])
+    np.testing.assert_allclose(np.transpose(content["dft"]), LEVELS, atol=5e-5)
+    np.testing.assert_allclose(np.transpose(content["sets"]["this set"]), sets["this set"], atol=5e-5)
+    direct, again = plot_bands("Al", one, sets, skipped=1).axes[0], plot_band_content("Al", content).axes[0]
+    assert again.get_ylim() == pytest.approx(direct.get_ylim(), abs=1e-3)
+    assert len(again.get_lines()) == len(direct.get_lines())
+    for a, b in zip(again.get_lines(), direct.get_lines(), strict=True):
+        np.testing.assert_allclose(np.array(a.get_data(), dtype=float), np.array(b.get_data(), dtype=float), atol=1e-4)

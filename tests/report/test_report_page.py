@@ -16,7 +16,7 @@ from dftbparam.errors import InputError
 from dftbparam.reference import birch_murnaghan
 from dftbparam.report.html import FIGURES, collect_results, element_plots, render_page, report_tables, table_plots
 from dftbparam.report.html.curves import REACH, energy_volume
-from dftbparam.report.html.figures import available, summarise
+from dftbparam.report.html.figures import HEADLINES, available, summarise
 from dftbparam.report.html.page import embedded_json
 from dftbparam.report.html.places import places
 from dftbparam.report.scales import CIVIDIS, Scale, colour_at, ink_on
@@ -123,6 +123,40 @@ def test_a_damaged_score_is_named_and_the_rest_is_shown(campaign, content, words
     assert "score.json" in found.reasons["Ge"]
 
 
+def test_bands_are_those_in_the_range_drawn_and_a_result_without_says_so(campaign):
+    page = render_page(collect_results([campaign]))
+    new, old = element_of(page, "Si")["detail"], element_of(page, "Al")["detail"]
+    (levels,) = new["levels"]
+    assert levels["dft"] == [[-800, -700, -700, -800], [50, 150, 150, 4000]]  # in 10 meV; none in the core
+    assert levels["ours"][0] == [-770, -670, -670, -770]
+    assert levels["published"][0][0] == -740
+    assert levels["range"] == [-9.0, 9.3]  # 1 eV below the lowest level, 9 eV above the upper edge
+    assert new["no_levels"] == ""
+    assert old["levels"] == []
+    assert old["no_levels"].startswith("No bands: the reference data")
+    (campaign / "Si" / "bands.json").unlink()
+    assert (
+        "made before they were recorded"
+        in element_of(render_page(collect_results([campaign])), "Si")["detail"]["no_levels"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"symbol": "Ge"}, "bands of 'Ge', not of Si"),
+        ({"structures": [{"crystal": "sc", "x": [0, 1], "window": [0, 1], "dft": [[1.0]]}]}, "one level for each of 2"),
+        ({"structures": [{"crystal": "sc", "x": [0], "window": [0, 1], "dft": [[1.0]], "skipped": 1}]}, "skipped"),
+    ],
+)
+def test_damaged_bands_are_named(campaign, change, words):
+    path = campaign / "Si" / "bands.json"
+    write(path, json.loads(path.read_text()) | change)
+    (problem,) = collect_results([campaign]).problems
+    assert problem.where == "set/Si/bands.json"
+    assert words in problem.message
+
+
 @pytest.mark.parametrize("name", ["parameters.json", "trials.csv", "manifest.json"])
 def test_another_damaged_file_costs_only_its_part(campaign, name):
     (campaign / "Si" / name).write_text("index,status,objective\nx,finished,1\n" if name == "trials.csv" else "{")
@@ -216,18 +250,22 @@ def test_summary_counts_better_elements(campaign):
     rows = {row["key"]: row for row in summarise(results, available(results))}
     assert rows["mean_abs_dV"] == {
         "key": "mean_abs_dV", "n": 2, "ours": 2.0, "published": 8.0, "ours_median": 2.0, "published_median": 8.0,
-        "better": 2, "equal": 0,
+        "ratio": 0.25, "better": 2, "equal": 0,
     }  # fmt: skip
     assert (rows["sound"]["ours"], rows["sound"]["published"], rows["sound"]["better"]) == (2.0, 0.0, 2)
     assert rows["right_ground_state"]["equal"] == 2
     assert "forces.rms" not in rows
+    # A well on expansion is no implosion; counts are summed.
+    assert (rows["implosions"]["ours"], rows["implosions"]["published"], rows["implosions"]["better"]) == (0, 1, 1)
+    assert rows["implosions"]["ratio"] is None
 
 
 def test_tables_hold_full_numbers(campaign):
     tables = report_tables(collect_results([campaign]))
     assert set(tables) == {
-        "elements.csv", "crystals.csv", "bands.csv", "forces-stress.csv", "parameters.csv", "record.csv",
-        "ensemble.csv", "energy-volume.csv", "convergence.csv",
+        "summary.csv", "elements.csv", "crystals.csv", "bands.csv", "band-levels.csv",
+        "forces-stress.csv", "parameters.csv", "record.csv",
+        "ensemble.csv", "ensemble-crystals.csv", "provenance.csv", "files.csv", "energy-volume.csv", "convergence.csv",
     }  # fmt: skip
     assert len(tables["elements.csv"]) == 96
     silicon = tables["elements.csv"][13]
@@ -242,7 +280,7 @@ def test_plots_of_everything(campaign):
     names = [name for name, _ in itertools.islice(table_plots(found), 3)]  # all of them take ten seconds
     assert names == [f"table-mean_abs_dV-{side}" for side in ("ours", "published", "difference")]
     assert [name for name, _ in element_plots(found.results["Si"])] == [
-        "Si-energy-volume", "Si-convergence", "Si-uncertainty",
+        "Si-energy-volume", "Si-bands-diamond", "Si-convergence", "Si-uncertainty",
     ]  # fmt: skip
     assert len([*element_plots(found.results["Al"])]) == 2
 
@@ -265,7 +303,9 @@ def test_every_element_has_a_place_of_its_own_wide_and_narrow():
 def test_figures_are_fields_of_a_card():
     from dftbparam.report.html.records import StoredCard
 
-    assert {figure.key.partition(".")[0] for figure in FIGURES} <= set(StoredCard.model_fields)
+    known = {*StoredCard.model_fields, "implosions"}
+    assert {figure.key.partition(".")[0] for figure in FIGURES} <= known
+    assert set(HEADLINES) <= {figure.key for figure in FIGURES}
 
 
 def test_cividis_is_cividis():

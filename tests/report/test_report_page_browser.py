@@ -74,7 +74,7 @@ def test_fits_every_width_and_both_schemes(visit, width, scheme):
     assert dark == (scheme == "dark")
     page.locator("#cell-Si").click()
     assert page.evaluate("(d => d.scrollWidth <= d.clientWidth)(document.getElementById('detail'))")
-    assert page.locator("#detail figure").count() == 6  # four crystals, one band structure, the search
+    assert page.locator("#detail figure").count() == 7  # four crystals, bands and their errors, the search
 
 
 def test_keyboard_alone(visit):

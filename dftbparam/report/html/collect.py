@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Final
 
 from dftbparam.elements import all_symbols
-from dftbparam.errors import DftbparamError, InputError, StoreError
+from dftbparam.errors import DftbparamError, FileFormatError, InputError, StoreError
 from dftbparam.reference import DEFAULT_DATASET, load_dataset
 from dftbparam.report.html.records import (
+    BANDS_NAME,
     MANIFEST_NAME,
     PARAMETERS_NAME,
     SCORE_NAME,
     TRIALS_NAME,
+    StoredBandFile,
     StoredCard,
+    StoredLevels,
     StoredManifest,
     StoredParameters,
     StoredScore,
@@ -41,7 +44,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Result:
-    """One element's run folder. ``source`` is the folder's name under the folder that was given."""
+    """One element's run folder. ``source`` is its name under the folder that was given; ``levels`` are its bands."""
 
     symbol: str
     source: str
@@ -49,6 +52,7 @@ class Result:
     parameters: StoredParameters | None = None
     manifest: StoredManifest | None = None
     trials: tuple[StoredTrial, ...] = ()
+    levels: tuple[StoredLevels, ...] = ()
 
     @property
     def ours(self) -> StoredCard:
@@ -184,6 +188,15 @@ def _read(path: Path, source: str, problems: list[Problem], notes: list[str]) ->
             trials = read_trials(path / TRIALS_NAME)
         except DftbparamError as error:
             failed(error, TRIALS_NAME)
+    levels: tuple[StoredLevels, ...] = ()
+    if (path / BANDS_NAME).exists():
+        try:
+            bands = read_record(path / BANDS_NAME, StoredBandFile)
+            if bands.symbol != symbol:
+                raise FileFormatError(f"bands of {bands.symbol[:60]!r}, not of {symbol}", path=str(path / BANDS_NAME))
+            levels = bands.structures
+        except DftbparamError as error:
+            failed(error, BANDS_NAME)
     if (path / MANIFEST_NAME).exists():
         try:
             manifest = read_record(path / MANIFEST_NAME, StoredManifest)
@@ -191,7 +204,7 @@ def _read(path: Path, source: str, problems: list[Problem], notes: list[str]) ->
             failed(error, MANIFEST_NAME)
     else:
         notes.append(f"{symbol}: {source} has no {MANIFEST_NAME}; the run was interrupted, or is being written")
-    return Result(symbol, source, score, parameters, manifest, trials)
+    return Result(symbol, source, score, parameters, manifest, trials, levels)
 
 
 def _reasons(

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from dftbparam.report.bands import drawn_range
 from dftbparam.report.html.collect import Result
 from dftbparam.report.html.curves import energy_volume
 from dftbparam.report.html.records import StoredCard
@@ -47,15 +48,12 @@ def element_content(result: Result) -> dict[str, Any]:
         ],
         "crystals": [_short(row) for row in crystal_rows(result)],
         "bands": [_short(row) for row in band_rows(result)],
+        "levels": level_content(result),
+        "no_levels": "" if result.levels else why_no_bands(result),
         "formation": [_short(row) for row in formation_rows(result)],
         "derivatives": [_short(row) for row in derivative_rows(result)],
         "transfer": [_short(row) for row in transfer_rows(result)],
-        "missing": [
-            [name, what, why]
-            for name, card in _cards(result)
-            for what, why in sorted(card.missing.items())
-            if name == "ours"
-        ],
+        "missing": [list(row.values()) for row in missing_rows(result) if row["set"] == "ours"],
         "parameters": [_short(row) for row in parameter_rows(result)],
         "record": record_rows(result),
         "ensemble": ensemble_content(result),
@@ -92,7 +90,7 @@ def crystal_rows(result: Result) -> list[dict[str, Any]]:
     """One row a crystal and set, DFT first.
 
     ``volume`` Angstrom^3/atom, ``bulk_modulus`` GPa, ``phase_energy`` eV/atom, ``dV`` and ``dB`` percent, ``dE``
-    eV/atom, ``delta`` meV/atom.
+    eV/atom, ``delta`` meV/atom; ``implodes``: see `dftbparam.report.html.records.StoredCrystal`.
     """
     rows: list[dict[str, Any]] = []
     for crystal in result.ours.crystals:
@@ -120,6 +118,7 @@ def crystal_rows(result: Result) -> list[dict[str, Any]]:
                     "dB": one.dB,
                     "dE": one.phase_energy_error,
                     "delta": one.delta,
+                    "implodes": one.implodes,
                     "status": one.status,
                 }
             )
@@ -146,6 +145,68 @@ def band_rows(result: Result) -> list[dict[str, Any]]:
     ]
 
 
+def level_content(result: Result) -> list[dict[str, Any]]:
+    """Bands for the page: those that reach into the range drawn, in units of 10 meV, a thirtieth of a line's width."""
+    found = []
+    for one in result.levels:
+        sets = {role: one.sets[name] for role, name in _set_names(result).items() if name in one.sets}
+        low, high = drawn_range((one.dft[max(one.skipped, 0) :], *sets.values()), one.window)
+        found.append(
+            {
+                "crystal": one.crystal,
+                "x": _numbers(one.x, 5),
+                "labels": [[shorten(place, 5), name] for place, name in one.labels],
+                "breaks": list(one.breaks),
+                "window": [round(edge, 2) for edge in one.window],
+                "range": [round(low, 2), round(high, 2)],
+                "dft": _drawn(one.dft, low, high),
+                **{role: _drawn(bands, low, high) for role, bands in sets.items()},
+            }
+        )
+    return found
+
+
+def _drawn(bands: Sequence[Sequence[float]], low: float, high: float) -> list[list[int]]:
+    return [[round(100.0 * level) for level in band] for band in bands if max(band) >= low and min(band) <= high]
+
+
+def _set_names(result: Result) -> dict[str, str]:
+    """Roles to names of the sets, as the files have them."""
+    names = {id(card): name for name, card in result.score.cards.items()}
+    return {role: names[id(card)] for role, card in _cards(result)}
+
+
+def level_rows(result: Result) -> list[dict[str, Any]]:
+    """One row a level: crystal, set, band (from 0, the lowest), point of the path, its length, energy in eV."""
+    roles = {name: role for role, name in _set_names(result).items()}
+    return [
+        {
+            "crystal": one.crystal,
+            "set": role,
+            "band": n,
+            "point": k,
+            "length_per_A": x,
+            "energy_eV": band[k],
+        }
+        for one in result.levels
+        for role, bands in {"dft": one.dft, **{roles.get(name, name): b for name, b in one.sets.items()}}.items()
+        for n, band in enumerate(bands)
+        for k, x in enumerate(one.x)
+    ]
+
+
+def why_no_bands(result: Result) -> str:
+    """Say in a sentence why there are no lines of bands."""
+    if result.ours.bands:
+        return "This result has errors of bands and not the bands themselves: it was made before they were recorded."
+    if any(what.startswith("bands") for what in result.ours.missing):
+        return "No band structure of this result could be scored; why stands below."
+    return (
+        "No bands: the reference data of this fit have none of this element. With such that have them "
+        "(--references gpaw-pbe --targets eos,bands) they are fitted and drawn."
+    )
+
+
 def formation_rows(result: Result) -> list[dict[str, Any]]:
     """One row a binary crystal and set, eV/atom."""
     return [{"set": name, **one.model_dump()} for name, card in _cards(result) for one in card.formation]
@@ -161,6 +222,15 @@ def derivative_rows(result: Result) -> list[dict[str, Any]]:
             if any(isinstance(value, int | float) for value in found.values()):
                 rows.append({"section": section, "name": key, **found})
     return rows
+
+
+def missing_rows(result: Result) -> list[dict[str, Any]]:
+    """What could not be scored: one row a set and thing, with the reason."""
+    return [
+        {"set": name, "what": what, "why": why}
+        for name, card in _cards(result)
+        for what, why in sorted(card.missing.items())
+    ]
 
 
 def transfer_rows(result: Result) -> list[dict[str, Any]]:

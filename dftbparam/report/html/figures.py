@@ -16,13 +16,14 @@ class Figure:
     """One figure.
 
     ``key`` is the attribute of the card, with a dot for an entry of a section. ``kind``: an error is a number of which
-    less is better, a verdict is yes or no. ``digits`` after the point in cells; ``text`` explains it in a sentence.
+    less is better, a count is one that is added up over elements, a verdict is yes or no. ``digits`` after the point in
+    cells; ``text`` explains it in a sentence.
     """
 
     key: str
     label: str
     unit: str
-    kind: Literal["error", "verdict"]
+    kind: Literal["error", "count", "verdict"]
     digits: int
     text: str
 
@@ -38,7 +39,11 @@ FIGURES: Final = (
     Figure("max_abs_dV", "largest |ΔV|", "%", "error", 1, "Error of the equilibrium volume, the worst crystal."),
     Figure("max_abs_dB", "largest |ΔB|", "%", "error", 0, "Error of the bulk modulus, the worst crystal."),
     Figure("max_abs_phase_error", "largest |ΔE| of phases", "eV/atom", "error", 2, "The worst crystal's phase energy."),
-    Figure("n_without_minimum", "crystals without a minimum", "", "error", 0, "Left out of all means, so count them."),
+    Figure(
+        "implosions", "crystals that implode", "", "count", 0,
+        "A deeper well waits at a smaller volume than the minimum's, between 0.6 and 1.6 of the reference volume.",
+    ),
+    Figure("n_without_minimum", "crystals without a minimum", "", "count", 0, "Left out of all means, so count them."),
     Figure(
         "sound", "sound", "", "verdict", 0,
         "Every crystal has a minimum, and no deeper well waits between 0.6 and 1.6 of the reference volume.",
@@ -54,6 +59,9 @@ FIGURES: Final = (
     Figure("stress.rms_GPa", "stress", "GPa", "error", 1, "Root mean square error in displaced and strained cells."),
 )  # fmt: skip
 """In the order of the page's list."""
+
+HEADLINES: Final = ("mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error", "right_ground_state", "implosions")
+"""What stands at the top of the page."""
 
 
 def value_of(card: StoredCard | None, figure: Figure) -> float | None:
@@ -85,9 +93,9 @@ def summarise(results: Sequence[Result], figures: Iterable[Figure]) -> list[dict
 
     Returns
     -------
-    Per figure ``n`` elements compared, ``ours`` and ``published`` (means; of verdicts the number of yes), their
-    medians, ``better`` and ``equal``: elements in which ours is better, or as good. A figure that only one set has
-    anywhere is left out.
+    Per figure ``n`` elements compared; ``ours`` and ``published``: means, of verdicts the number of yes, of counts the
+    sum; their medians; ``ratio`` of the means; ``better`` and ``equal``: elements in which ours is better, or as good.
+    A figure that only one set has anywhere is left out.
     """
     rows = []
     for figure in figures:
@@ -101,15 +109,16 @@ def summarise(results: Sequence[Result], figures: Iterable[Figure]) -> list[dict
             continue
         mine, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
         gains = [difference(a, b, figure) or 0.0 for a, b in pairs]
-        verdict = figure.kind == "verdict"
+        added = figure.kind != "error"
         rows.append(
             {
                 "key": figure.key,
                 "n": len(pairs),
-                "ours": sum(mine) if verdict else fmean(mine),
-                "published": sum(theirs) if verdict else fmean(theirs),
-                "ours_median": None if verdict else median(mine),
-                "published_median": None if verdict else median(theirs),
+                "ours": sum(mine) if added else fmean(mine),
+                "published": sum(theirs) if added else fmean(theirs),
+                "ours_median": None if added else median(mine),
+                "published_median": None if added else median(theirs),
+                "ratio": None if added or not any(theirs) else fmean(mine) / fmean(theirs),
                 "better": sum(gain < 0.0 for gain in gains),
                 "equal": sum(gain == 0.0 for gain in gains),
             }

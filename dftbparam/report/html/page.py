@@ -18,7 +18,7 @@ from typing import Any, Final
 from dftbparam.elements import all_symbols, element
 from dftbparam.report.html.collect import Collection
 from dftbparam.report.html.elements import element_content, shorten
-from dftbparam.report.html.figures import Figure, available, summarise, value_of
+from dftbparam.report.html.figures import HEADLINES, Figure, available, summarise, value_of
 from dftbparam.report.html.places import places
 from dftbparam.report.scales import CIVIDIS, DIVERGING
 
@@ -63,6 +63,7 @@ def page_data(collection: Collection, title: str) -> dict[str, Any]:
             {key: shorten(value, 5) for key, value in row.items() if value is not None}
             for row in summarise(results, figures)
         ],
+        "headlines": list(HEADLINES),
         "elements": [_element(symbol, collection, figures) for symbol in all_symbols()],
         "problems": [[problem.where, problem.message] for problem in collection.problems],
         "notes": list(collection.notes),

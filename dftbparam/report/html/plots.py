@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dftbparam.elements import all_symbols
+from dftbparam.report.bands import plot_band_content
 from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, plot_crystals
 from dftbparam.report.html.collect import Collection, Result
@@ -68,7 +69,7 @@ def _values(collection: Collection, figure: Figure, side: str) -> dict[str, floa
 
 
 def element_plots(result: Result) -> Iterator[tuple[str, Drawing]]:
-    """Yield names and drawings of one element: E(V), convergence, uncertainty, as far as the run has them."""
+    """Yield names and drawings of one element: E(V), bands, convergence, uncertainty, as far as the run has them."""
     curves = {}
     for one in energy_volume(result):
         published = None if result.published is None else result.published.crystal(one.name)
@@ -91,6 +92,11 @@ def element_plots(result: Result) -> Iterator[tuple[str, Drawing]]:
         yield (
             f"{result.symbol}-energy-volume",
             plot_crystals(f"{result.symbol}: fitted E(V), energy above the most stable crystal", curves),
+        )
+    for levels in result.levels:
+        yield (
+            f"{result.symbol}-bands-{levels.crystal.replace(' ', '-')}",
+            plot_band_content(f"{result.symbol}, {levels.crystal}", levels.model_dump()),
         )
     if result.trials:
         rows = [{"index": trial.index, "objective": trial.objective} for trial in result.trials]

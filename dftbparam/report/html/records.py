@@ -13,19 +13,20 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dftbparam.errors import FileFormatError
 
 SCORE_NAME: Final = "score.json"
 PARAMETERS_NAME: Final = "parameters.json"
 TRIALS_NAME: Final = "trials.csv"
+BANDS_NAME: Final = "bands.json"
 MANIFEST_NAME: Final = "manifest.json"
 
 KNOWN_VERSION: Final = 1
-"""The ``schema_version`` of all three JSON files that this code understands."""
+"""The ``schema_version`` of all four JSON files that this code understands."""
 
 PARAMETER_PREFIX: Final = "parameter."
 """Of the columns of trials.csv that hold search parameters."""
@@ -33,6 +34,13 @@ PARAMETER_PREFIX: Final = "parameter."
 
 class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class StoredWell(_Stored):
+    """A well deeper than a crystal's minimum, ``relative_volume`` in units of the reference volume, ``depth`` in eV."""
+
+    relative_volume: float
+    depth: float
 
 
 class StoredCrystal(_Stored):
@@ -53,7 +61,16 @@ class StoredCrystal(_Stored):
     phase_energy: float | None = None
     phase_energy_error: float | None = None
     sound: bool = False
+    deeper_well: StoredWell | None = None
     status: str = "ok"
+
+    @property
+    def implodes(self) -> bool:
+        """Whether a deeper well waits at a smaller volume than the minimum's, so that compression goes on by itself."""
+        well = self.deeper_well
+        return (
+            well is not None and self.volume is not None and well.relative_volume < self.volume / self.reference_volume
+        )
 
 
 class StoredBands(_Stored):
@@ -104,6 +121,11 @@ class StoredCard(_Stored):
     mean_abs_gap_error: float | None = None
     mean_abs_formation_error: float | None = None
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def implosions(self) -> int | None:
+        """Crystals that implode, see `StoredCrystal.implodes`; None where no crystal was scored."""
+        return sum(one.implodes for one in self.crystals) if self.crystals else None
 
     def crystal(self, name: str) -> StoredCrystal | None:
         """Return a crystal by name; None where it was not scored."""
@@ -185,6 +207,38 @@ class StoredScore(_Stored):
     uncertainty: StoredUncertainty | None = None
     ensemble: tuple[StoredMember, ...] = ()
     leave_one_out: StoredLeaveOneOut | None = None
+
+
+class StoredLevels(_Stored):
+    """Bands of one crystal, see `dftbparam.report.bands.bands_content`; levels (n, k), eV."""
+
+    crystal: str
+    volume: float | None = None
+    x: tuple[float, ...] = Field(min_length=1)
+    labels: tuple[tuple[float, str], ...] = ()
+    breaks: tuple[int, ...] = ()
+    window: tuple[float, float]
+    skipped: int = 0
+    dft: tuple[tuple[float, ...], ...]
+    sets: dict[str, tuple[tuple[float, ...], ...]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        for name, bands in {"dft": self.dft, **self.sets}.items():
+            if not bands or any(len(band) != len(self.x) for band in bands):
+                raise ValueError(f"bands of {name} do not have one level for each of {len(self.x)} points")
+        if self.skipped >= len(self.dft):
+            raise ValueError(f"{self.skipped} of {len(self.dft)} bands are skipped")
+        return self
+
+
+class StoredBandFile(_Stored):
+    """bands.json."""
+
+    schema_version: int
+    symbol: str
+    structures: tuple[StoredLevels, ...] = ()
+    provenance: dict[str, Any] = Field(default_factory=dict)
 
 
 class StoredParameters(_Stored):

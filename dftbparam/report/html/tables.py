@@ -13,11 +13,14 @@ from dftbparam.report.html.elements import (
     crystal_rows,
     derivative_rows,
     formation_rows,
+    level_rows,
+    missing_rows,
     parameter_rows,
+    provenance_rows,
     record_rows,
     transfer_rows,
 )
-from dftbparam.report.html.figures import available, difference, value_of
+from dftbparam.report.html.figures import available, difference, summarise, value_of
 
 Rows = list[dict[str, Any]]
 
@@ -25,25 +28,33 @@ Rows = list[dict[str, Any]]
 def report_tables(collection: Collection) -> dict[str, Rows]:
     """Return file names and rows; tables without a row are left out, ``elements.csv`` is always there.
 
-    ======================  ================================================================================
-    ``elements.csv``        a row an element: every figure of both sets and their difference, or the reason
-    ``crystals.csv``        a row a crystal and set
-    ``bands.csv``           a row a band structure and set
-    ``formation.csv``       a row a binary crystal and set
-    ``forces-stress.csv``   a row a number of these sections
-    ``transfer.csv``        crystals of partners left out of the fit
-    ``parameters.csv``      a row a search parameter, with range and uncertainty
-    ``record.csv``          the parameter records, flattened
-    ``ensemble.csv``        a row a near-optimal trial and parameter
-    ``energy-volume.csv``   the curves, long
-    ``convergence.csv``     a row a trial
-    ======================  ================================================================================
+    ==========================  ============================================================================
+    ``summary.csv``             a row a figure: means of both sets over common elements, and how many are better
+    ``elements.csv``            a row an element: every figure of both sets and their difference, or the reason
+    ``crystals.csv``            a row a crystal and set
+    ``bands.csv``               a row a band structure and set
+    ``band-levels.csv``         a row a level: band structures along their paths
+    ``formation.csv``           a row a binary crystal and set
+    ``forces-stress.csv``       a row a number of these sections
+    ``transfer.csv``            crystals of partners left out of the fit
+    ``parameters.csv``          a row a search parameter, with range and uncertainty
+    ``record.csv``              the parameter records, flattened
+    ``ensemble.csv``            a row a near-optimal trial and parameter
+    ``ensemble-crystals.csv``   a row a crystal and error: its spread over the near-optimal trials
+    ``missing.csv``             what could not be scored, and why
+    ``provenance.csv``          where the numbers come from
+    ``files.csv``               files of the runs with their checksums
+    ``energy-volume.csv``       the curves, long
+    ``convergence.csv``         a row a trial
+    ==========================  ============================================================================
     """
     results = list(collection.results.values())
     tables = {
+        "summary.csv": [dict(row) for row in summarise(results, available(results))],
         "elements.csv": _elements(collection),
         "crystals.csv": _of_each(results, crystal_rows),
         "bands.csv": [_joined(row) for row in _of_each(results, band_rows)],
+        "band-levels.csv": _of_each(results, level_rows),
         "formation.csv": _of_each(results, formation_rows),
         "forces-stress.csv": _of_each(results, derivative_rows),
         "transfer.csv": _of_each(results, transfer_rows),
@@ -54,6 +65,12 @@ def report_tables(collection: Collection) -> dict[str, Rows]:
             for name, value in record_rows(result)
         ],
         "ensemble.csv": _ensemble(results),
+        "ensemble-crystals.csv": _of_each(results, _spread_rows),
+        "missing.csv": _of_each(results, missing_rows),
+        "provenance.csv": _of_each(results, lambda r: [{"name": n, "value": v} for n, v in provenance_rows(r)]),
+        "files.csv": _of_each(
+            results, lambda r: [one.model_dump() for one in (r.manifest.files if r.manifest else ())]
+        ),
         "energy-volume.csv": _energy_volume(results),
         "convergence.csv": _convergence(results),
     }
@@ -94,6 +111,16 @@ def _ensemble(results: list[Result]) -> Rows:
         for r in results
         for m in r.score.ensemble
         for name, value in m.parameters.items()
+    ]
+
+
+def _spread_rows(result: Result) -> Rows:
+    found = result.score.uncertainty
+    return [
+        {"crystal": one.name, "error": key, **spread.model_dump()}
+        for one in (found.crystals if found is not None else ())
+        for key in ("dV", "dB", "dE")
+        if (spread := getattr(one, key)) is not None
     ]
 
 

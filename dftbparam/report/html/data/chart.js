@@ -20,13 +20,17 @@ function logTicks(low, high) {
 
 // options: title, x and y (labels), series [{name, role, style: line|step|dots, x, y}], range [low, high] of y, log,
 // whole (x is counted), rules [{x, text}], marks (x values of failures), notes [{role, text}], file (name without ending)
+// A series of bands has y as a list of lists, one a line, and breaks: indices at which each line starts anew. Then there
+// are also places [[x, name]] in place of ticks, shade [low, high] of y, tall, where(x) for what the cursor is at.
 function chart(options) {
   const { series } = options;
   const xs = series[0].x;
-  const finite = series.flatMap((s) => s.y).filter(known);
+  const linesOf = (s) => (s.bands ? s.y : [s.y]);
+  const finite = series.flatMap((s) => linesOf(s).flat()).filter(known);
   if (!finite.length || !xs.length)
     return el("figure", {}, el("figcaption", {}, el("span", {}, options.title)), el("p", { class: "quiet" }, "No numbers."));
   let [low, high] = options.range || [Math.min(...finite), Math.max(...finite)];
+  const HIGH = options.tall ? 330 : HEIGHT;
   const log = options.log && low > 0;
   if (log) [low, high] = [low / 1.15, high * 1.15];
   else if (!options.range) {
@@ -39,64 +43,74 @@ function chart(options) {
   const px = (x) => LEFT + ((x - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
   const py = (y) => {
     const share = log ? Math.log(y / low) / Math.log(high / low) : (y - low) / (high - low);
-    return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM);
+    return HIGH - BOTTOM - share * (HIGH - TOP - BOTTOM);
   };
   const clip = `clip-${chart.count = (chart.count || 0) + 1}`;
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true", xmlns: SVG });
-  drawing.append(svg("clipPath", { id: clip }, svg("rect", { x: LEFT, y: TOP - 4, width: WIDTH - LEFT - RIGHT + 2, height: HEIGHT - TOP - BOTTOM + 4 })));
+  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HIGH}`, "aria-hidden": "true", xmlns: SVG });
+  drawing.append(svg("clipPath", { id: clip }, svg("rect", { x: LEFT, y: TOP - 4, width: WIDTH - LEFT - RIGHT + 2, height: HIGH - TOP - BOTTOM + 4 })));
   const frame = svg("g", {}), curves = svg("g", { "clip-path": `url(#${clip})` });
   const text = (x, y, content, anchor = "middle", cls = "") => svg("text", { x, y, "text-anchor": anchor, class: cls }, content);
   for (const [value, label] of log ? logTicks(low, high) : ticks(low, high, 5)) {
     frame.append(svg("path", { class: "rule", d: `M${LEFT} ${py(value)}H${WIDTH - RIGHT}` }), text(LEFT - 6, py(value) + 4, label, "end"));
   }
-  for (const [value, label] of ticks(first, last, 6)) {
+  if (options.shade) {
+    const [a, b] = options.shade.map((y) => Math.min(Math.max(py(y), TOP), HIGH - BOTTOM));
+    frame.prepend(svg("rect", { class: "shade", x: LEFT, width: WIDTH - LEFT - RIGHT, y: b, height: a - b }));
+  }
+  for (const [value, label] of options.places || []) frame.append(svg("path", { class: "rule", d: `M${px(value)} ${TOP}V${HIGH - BOTTOM}` }), text(px(value), HIGH - BOTTOM + 16, label));
+  for (const [value, label] of options.places ? [] : ticks(first, last, 6)) {
     if (options.whole && !Number.isInteger(value)) continue;
-    frame.append(svg("path", { class: "axis", d: `M${px(value)} ${HEIGHT - BOTTOM}v4` }), text(px(value), HEIGHT - BOTTOM + 16, label));
+    frame.append(svg("path", { class: "axis", d: `M${px(value)} ${HIGH - BOTTOM}v4` }), text(px(value), HIGH - BOTTOM + 16, label));
   }
   for (const rule of options.rules || []) {
-    frame.append(svg("path", { class: "rule", d: `M${px(rule.x)} ${TOP}V${HEIGHT - BOTTOM}` }));
+    frame.append(svg("path", { class: "rule", d: `M${px(rule.x)} ${TOP}V${HIGH - BOTTOM}` }));
     if (rule.text) frame.append(text(px(rule.x) + 3, TOP + 6, rule.text, "start", "note"));
   }
   frame.append(
-    svg("path", { class: "axis", d: `M${LEFT} ${TOP}V${HEIGHT - BOTTOM}H${WIDTH - RIGHT}` }),
-    text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, options.x),
-    svg("text", { "text-anchor": "middle", transform: `translate(12 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)` }, options.y),
+    svg("path", { class: "axis", d: `M${LEFT} ${TOP}V${HIGH - BOTTOM}H${WIDTH - RIGHT}` }),
+    text((LEFT + WIDTH - RIGHT) / 2, HIGH - 4, options.x),
+    svg("text", { "text-anchor": "middle", transform: `translate(12 ${(TOP + HIGH - BOTTOM) / 2}) rotate(-90)` }, options.y),
   );
   for (const one of series) {
     if (one.style === "dots") {
       one.x.forEach((x, i) => known(one.y[i]) && curves.append(dot(one.role, px(x), py(one.y[i]), 3.2)));
       continue;
     }
-    let path = "", pen = false;
-    one.x.forEach((x, i) => {
-      if (!known(one.y[i])) { pen = false; return; }
-      const [u, v] = [px(x).toFixed(1), py(one.y[i]).toFixed(1)];
-      path += !pen ? `M${u} ${v}` : one.style === "step" ? `H${u}V${v}` : `L${u} ${v}`;
-      pen = true;
-    });
+    let path = "";
+    for (const y of linesOf(one)) {
+      let pen = false;
+      one.x.forEach((x, i) => {
+        if (!known(y[i])) { pen = false; return; }
+        const [u, v] = [px(x).toFixed(1), py(y[i]).toFixed(1)];
+        path += !pen || (one.breaks || []).includes(i) ? `M${u} ${v}` : one.style === "step" ? `H${u}V${v}` : `L${u} ${v}`;
+        pen = true;
+      });
+    }
     curves.append(svg("path", { class: `line ${one.role}`, d: path }));
   }
-  for (const x of options.marks || []) curves.append(svg("path", { class: "cross", d: `M${px(x) - 3} ${HEIGHT - BOTTOM - 8}l6 6m0 -6l-6 6` }));
+  for (const x of options.marks || []) curves.append(svg("path", { class: "cross", d: `M${px(x) - 3} ${HIGH - BOTTOM - 8}l6 6m0 -6l-6 6` }));
   (options.notes || []).forEach((note, i) => frame.append(text((LEFT + WIDTH - RIGHT) / 2, TOP + 4 + 12 * i, note.text, "middle", `note ${note.role}`)));
   const cursor = svg("g", { visibility: "hidden" });
   drawing.append(frame, curves, cursor);
 
   const reading = el("div", { class: "reading", "aria-hidden": "true" }, "Move along the curves, or focus them and use the arrow keys.");
-  const plot = el("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": `${options.title}: cursor along ${options.x}`,
+  const plot = el("div", { class: "plot", role: "slider", tabindex: "0", "aria-label": `${options.title}: cursor along ${options.x || options.xColumn}`,
     "aria-valuemin": xs[0], "aria-valuemax": xs[xs.length - 1], "aria-valuenow": xs[0], "aria-valuetext": "no position yet" }, drawing);
   let at = -1;
   const show = (index) => {
     at = Math.min(Math.max(index, 0), xs.length - 1);
     const x = xs[at];
-    const parts = series.map((s) => [s, s.y[at]]).filter(([s, y]) => known(y) && s.x[at] === x);
+    const inside = (y) => known(y) && py(y) >= TOP - 4 && py(y) <= HIGH - BOTTOM;
+    const parts = series.flatMap((s) => linesOf(s).map((y) => [s, y[at]])).filter(([s, y]) => known(y) && s.x[at] === x && (!s.bands || inside(y)));
     const failed = (options.marks || []).includes(x) ? ["failed"] : [];
-    const words = [`${options.xShort || options.x} ${general(x, 5)}`, ...parts.map(([s, y]) => `${s.name} ${general(y, 4)}`), ...failed].join(";  ");
+    const values = series.map((s) => [s, parts.filter(([own]) => own === s).map(([, y]) => (s.bands ? fixed(y, 2) : general(y, 4)))]).filter(([, found]) => found.length);
+    const words = [options.where ? options.where(at) : `${options.xShort || options.x} ${general(x, 5)}`, ...values.map(([s, found]) => `${s.name} ${found.join(", ")}`), ...failed].join(";  ");
     reading.textContent = words;
     plot.setAttribute("aria-valuenow", x);
     plot.setAttribute("aria-valuetext", words);
     cursor.setAttribute("visibility", "visible");
-    cursor.replaceChildren(svg("path", { class: "cursor", d: `M${px(x)} ${TOP}V${HEIGHT - BOTTOM}` }),
-      ...parts.filter(([, y]) => py(y) >= TOP - 4 && py(y) <= HEIGHT - BOTTOM).map(([s, y]) => dot(s.role, px(x), py(y), 4)));
+    cursor.replaceChildren(svg("path", { class: "cursor", d: `M${px(x)} ${TOP}V${HIGH - BOTTOM}` }),
+      ...parts.filter(([, y]) => inside(y)).map(([s, y]) => dot(s.role, px(x), py(y), s.bands ? 2.5 : 4)));
   };
   plot.addEventListener("pointermove", (event) => {
     const box = drawing.getBoundingClientRect();
@@ -111,7 +125,9 @@ function chart(options) {
     event.preventDefault();
     show(to);
   });
-  const rows = () => [[options.xColumn || options.x, ...series.map((s) => `${s.name} (${options.y})`)], ...xs.map((x, i) => [x, ...series.map((s) => s.y[i])])];
+  const rows = () => [
+    [options.xColumn || options.x, ...series.flatMap((s) => linesOf(s).map((_, n) => `${s.name}${s.bands ? ` ${n + 1}` : ""} (${options.y})`))],
+    ...xs.map((x, i) => [x, ...series.flatMap((s) => linesOf(s).map((y) => y[i]))])];
   return el("figure", {},
     el("figcaption", {}, el("span", {}, options.title),
       el("button", { type: "button", "aria-label": `CSV of ${options.title}`, onclick: () => downloadCsv(`${options.file}.csv`, rows()) }, "CSV"),

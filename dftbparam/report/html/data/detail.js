@@ -67,6 +67,21 @@ function bandErrors(symbol, rows) {
   });
 }
 
+// DFT's and the sets' bands along the path of the reference; levels come in units of 10 meV.
+function bandLines(symbol, one) {
+  const series = ["dft", "ours", "published"].filter((role) => one[role])
+    .map((role) => ({ name: SETS[role], role, style: "line", bands: true, breaks: one.breaks, x: one.x, y: one[role].map((band) => band.map((level) => level / 100)) }));
+  const width = one.x[one.x.length - 1] || 1;
+  const places = one.labels.filter(([x], i) => !i || x - one.labels[i - 1][0] > 0.035 * width || i === one.labels.length - 1);
+  const where = (at) => {
+    const named = one.labels.find(([x]) => Math.abs(x - one.x[at]) < 1e-4);
+    const after = one.labels.findIndex(([x]) => x > one.x[at]);
+    return named ? `at ${named[1]}` : after > 0 ? `between ${one.labels[after - 1][1]} and ${one.labels[after][1]}` : `k ${general(one.x[at], 4)}`;
+  };
+  return chart({ title: one.crystal, x: "", xColumn: "length of the path (1/Å)", y: "energy above the Fermi level (eV)", series, range: one.range, shade: one.window, places, where, tall: true,
+    file: `${symbol}-bands-${one.crystal.replaceAll(" ", "-")}` });
+}
+
 function rangeBar(row) {
   if (!known(row.low) || !known(row.high) || typeof row.value !== "number") return "";
   const place = (v) => 100 * Math.min(Math.max(row.log ? Math.log(v / row.low) / Math.log(row.high / row.low) : (v - row.low) / (row.high - row.low), 0), 1);
@@ -104,19 +119,31 @@ function parameters(d) {
   return parts;
 }
 
+// A difference with a word and a mark for which side is better, not by colour alone.
+function compared(value, figure) {
+  if (!known(value)) return "\u2013";
+  const word = value < 0 ? "better" : value > 0 ? "worse" : "same";
+  return el("span", {}, figure.kind === "verdict" ? "" : `${value > 0 ? "+" : ""}${general(value, 3)} `, el("span", { class: `verdict ${word}` }, word));
+}
+
 function content(one) {
   const about = el("p", { class: "quiet" }, `Valence: ${one.valence}. ${one.choice}`);
   if (!one.detail) return [el("p", { class: "alert" }, el("strong", {}, "No result. "), one.reason), about];
   const d = one.detail, parts = [about];
-  const figures = DATA.figures.map((figure, i) => ({ figure, ours: one.ours[i], published: one.published ? one.published[i] : null })).filter((row) => known(row.ours) || known(row.published));
+  const figures = DATA.figures.map((figure, i) => ({ figure, i, ours: one.ours[i], published: one.published ? one.published[i] : null })).filter((row) => known(row.ours) || known(row.published));
   parts.push(el("h3", {}, "Report card"), table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }],
-    ...["ours", "published"].map((set) => [SETS[set], (r) => (r.figure.kind === "verdict" ? (known(r[set]) ? (r[set] ? "yes" : "no") : "\u2013") : general(r[set]))])], figures, { label: "Report card" }));
+    ...["ours", "published"].map((set) => [SETS[set], (r) => (r.figure.kind === "verdict" ? (known(r[set]) ? (r[set] ? "yes" : "no") : "\u2013") : general(r[set]))]),
+    ...(one.published ? [[DATA.sets.difference, (r) => compared(valueOf(one, "difference", r.i), r.figure)]] : [])], figures, { label: "Report card" }));
   if (d.curves.length) parts.push(el("h3", {}, "Energy against volume"), el("div", { class: "charts" }, ...d.curves.map((curve) => energyVolume(one.symbol, curve))),
     el("p", { class: "quiet" }, "Birch-Murnaghan fits, each within 15 % of its minimum; energies above the crystal that is most stable in DFT."));
   if (d.crystals.length) parts.push(el("h3", {}, "Crystals"), table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["V, Å³/atom", "volume", { digits: 2 }], ["ΔV, %", "dV", { digits: 1, sign: true }],
     ["B, GPa", "bulk_modulus", { digits: 1 }], ["ΔB, %", "dB", { digits: 1, sign: true }], ["E, eV/atom", "phase_energy", { digits: 3 }], ["ΔE", "dE", { digits: 3, sign: true }], ["Δ gauge, meV", "delta", { digits: 1 }],
-    ["status", (r) => (r.status && r.status !== "ok" ? r.status : r.set === "dft" ? "" : "ok"), { left: true, wrap: true }]], d.crystals, { group: "crystal", label: "Crystals" }));
-  if (d.bands.length) parts.push(el("h3", {}, "Bands"), table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["rms near E_F, eV", "rms_near", { digits: 2 }], ["largest", "max_abs_near", { digits: 2 }],
+    ["status", (r) => (r.implodes ? `implodes: ${r.status}` : r.status && r.status !== "ok" ? r.status : r.set === "dft" ? "" : "ok"), { left: true, wrap: true }]], d.crystals, { group: "crystal", label: "Crystals" }));
+  parts.push(el("h3", {}, "Bands"));
+  if (d.levels.length) parts.push(el("div", { class: "charts wide" }, ...d.levels.map((levels) => bandLines(one.symbol, levels))),
+    el("p", { class: "quiet" }, "Along the path of the reference, at its volume. Shaded: the states that the error near the Fermi level counts, within 5 eV of it or of the band edges. Metals are aligned at the Fermi level, insulators at the weighted mean of their bands."));
+  else parts.push(el("p", { class: "quiet" }, d.no_levels));
+  if (d.bands.length) parts.push(table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["rms near the Fermi level, eV", "rms_near", { digits: 2 }], ["largest", "max_abs_near", { digits: 2 }],
     ["mean", "mean", { digits: 2, sign: true }], ["gap, eV", "gap", { digits: 2 }], ["DFT gap", "reference_gap", { digits: 2 }], ["Δgap", "gap_error", { digits: 2, sign: true }], ["bands missing", "n_missing"]], d.bands, { label: "Bands" }),
     el("div", { class: "charts" }, ...bandErrors(one.symbol, d.bands)));
   if (d.formation.length) parts.push(el("h3", {}, "Formation energies, eV/atom"), table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["energy", "formation_energy", { digits: 3 }], ["DFT", "reference_formation_energy", { digits: 3 }], ["error", "error", { digits: 3, sign: true }]], d.formation, { label: "Formation energies" }));

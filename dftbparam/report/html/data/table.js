@@ -120,15 +120,27 @@ function legend(figure, scale) {
     el("div", { class: "swatches quiet" }, el("span", {}, `${figure.label}${figure.unit ? `, ${figure.unit}` : ""}; ${scale.kind}${signed ? "; blue: this fit is better, orange: PTBP is" : ", the same for both sets"}`), empty));
 }
 
+// What stands at the top: means of both sets over the elements that both have.
+function headlines() {
+  const place = document.getElementById("tiles");
+  const rows = DATA.headlines.map((key) => DATA.summary.find((row) => row.key === key)).filter(known).map(withFigure);
+  document.getElementById("headlines").hidden = !rows.length;
+  place.replaceChildren(...rows.map((row) => el("li", {},
+    el("h3", {}, row.figure.label + (row.figure.unit ? `, ${row.figure.unit}` : "")),
+    el("dl", {}, ...["ours", "published"].flatMap((set) => [el("dt", {}, el("span", { class: `mark ${set}` }), DATA.sets[set]), el("dd", {}, summed(row, set))])),
+    el("p", { class: "quiet" }, `${known(row.ratio) ? `${general(row.ratio, 2)} of PTBP's; ` : ""}better on ${row.better} of ${row.n}${row.equal ? `, equal on ${row.equal}` : ""}`))));
+  const most = Math.max(0, ...rows.map((row) => row.n));
+  document.getElementById("headline-text").textContent = `Over the ${most} elements that both sets have; errors are means over elements, crystals that implode are counted.`;
+}
+const withFigure = (row) => ({ ...row, figure: DATA.figures.find((f) => f.key === row.key) });
+const summed = (row, key) => (row.figure.kind === "verdict" ? `${row[key]} of ${row.n}` : row.figure.kind === "count" ? String(row[key]) : general(row[key], 3));
 function summary() {
   const place = document.getElementById("summary"), section = place.closest("section");
-  if (!DATA.summary.length) { section.hidden = true; return; }
-  const rows = DATA.summary.map((row) => ({ ...row, i: DATA.figures.findIndex((f) => f.key === row.key) })).map((row) => ({ ...row, figure: DATA.figures[row.i] }));
-  const number = (row, key) => (row.figure.kind === "verdict" ? `${row[key]} of ${row.n}` : general(row[key], 3));
-  const made = table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }], ["elements", "n"], [DATA.sets.ours, (r) => number(r, "ours")], [DATA.sets.published, (r) => number(r, "published")],
-    ["median, this fit", (r) => general(r.ours_median, 3)], ["median, PTBP", (r) => general(r.published_median, 3)], ["this fit better", "better"], ["equal", "equal"]], rows);
+  section.hidden = !DATA.summary.length;
+  if (section.hidden) return;
+  const made = table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }], ["elements", "n"], [DATA.sets.ours, (r) => summed(r, "ours")], [DATA.sets.published, (r) => summed(r, "published")],
+    ["ratio", (r) => general(r.ratio, 2)], ["median, this fit", (r) => general(r.ours_median, 3)], ["median, PTBP", (r) => general(r.published_median, 3)], ["this fit better", "better"], ["equal", "equal"]], DATA.summary.map(withFigure));
   place.replaceChildren(...made.querySelector("table").children);
-  section.append(el("p", { class: "quiet" }, "Means over elements; of verdicts the number of yes."));
 }
 function list(figure) {
   const place = document.getElementById("list");
@@ -158,11 +170,45 @@ function controls() {
     document.getElementById("sets").append(el("label", {}, el("input", { type: "radio", name: "set", value: set, checked: set === "ours", onchange: () => { state.set = set; paint(); } }), DATA.sets[set]));
   }
   document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
+  document.getElementById("png-table").addEventListener("click", pngOfTable);
   document.getElementById("csv-all").addEventListener("click", () => {
     const sets = ["ours", "published", "difference"];
     downloadCsv("elements.csv", [["number", "symbol", "name", ...DATA.figures.flatMap((f) => sets.map((set) => `${f.key.replace(".", "_")}_${set}`)), "reason"],
       ...DATA.elements.map((one) => [one.number, one.symbol, one.name, ...DATA.figures.flatMap((_, i) => sets.map((set) => valueOf(one, set, i))), one.reason])]);
   });
+}
+// The periodic table as it is coloured, always in its wide form.
+function pngOfTable() {
+  const side = 76, top = 64, canvas = document.createElement("canvas"), figure = DATA.figures[state.figure];
+  if (!figure) return;
+  [canvas.width, canvas.height] = [18 * side + 20, top + 10 * side + 60];
+  const context = canvas.getContext("2d"), page = getComputedStyle(document.body);
+  const write = (text, x, y, size, weight = 400) => { context.font = `${weight} ${size}px system-ui, sans-serif`; context.fillText(text, x, y); };
+  context.fillStyle = page.backgroundColor;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = page.color;
+  write(`${figure.label}${figure.unit ? ` (${figure.unit})` : ""}, ${DATA.sets[state.set]}`, 12, 36, 26, 600);
+  context.textAlign = "center";
+  for (const one of DATA.elements) {
+    const [row, column] = one.place, value = valueOf(one), style = getComputedStyle(cells.get(one.symbol));
+    const [x, y] = [10 + (column - 1) * side, top + (row - 1) * side - (row > 7 ? side / 2 : 0)];
+    if (known(value)) { context.fillStyle = style.backgroundColor; context.fillRect(x + 2, y + 2, side - 4, side - 4); }
+    context.strokeStyle = style.borderColor;
+    context.strokeRect(x + 2, y + 2, side - 4, side - 4);
+    context.fillStyle = style.color;
+    write(one.number, x + side / 2, y + 17, 12);
+    write(one.symbol, x + side / 2, y + 42, 24, 600);
+    if (one.ours) write(known(value) ? wording(value) : "\u2013", x + side / 2, y + 64, 16);
+  }
+  context.fillStyle = page.color;
+  context.textAlign = "left";
+  write(document.getElementById("legend").textContent ? legendText() : "", 12, canvas.height - 20, 16);
+  canvas.toBlob((blob) => download(`table-${figure.key.replace(".", "-")}-${state.set}.png`, blob), "image/png");
+}
+function legendText() {
+  const figure = DATA.figures[state.figure], scale = currentScale();
+  if (figure.kind === "verdict") return state.set === "difference" ? "blue: better than PTBP, orange: worse" : "yellow: yes, blue: no";
+  return `${scale.kind}; ${state.set === "difference" ? "blue: this fit is better, orange: PTBP is" : "dark: small, bright: large, the same for both sets"}`;
 }
 function remarks() {
   const listed = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
@@ -176,6 +222,7 @@ function remarks() {
 buildGrid();
 controls();
 remarks();
+headlines();
 summary();
 paint();
 if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1));
