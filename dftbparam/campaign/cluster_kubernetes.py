@@ -57,6 +57,7 @@ class KubernetesService:
     """
 
     elastic = True
+    dashboard = True
 
     def __init__(self, profile: KubernetesProfile) -> None:
         self.profile = profile

@@ -154,6 +154,7 @@ class BatchService:
 
     def __init__(self, profile: BatchProfile) -> None:
         self.profile = profile
+        self.dashboard = profile.scheduler.dashboard is not None
         self.where = f"the scheduler of the {profile.system.upper()} profile"
         self._class = self._find_class()
         self._cluster: Any = None

@@ -101,6 +101,18 @@ class DaskPool(Closing):
         self.open()
         return self.service.limit(self._slots)
 
+    @property
+    def dashboard(self) -> str | None:
+        """See `Pool`."""
+        if not self.service.dashboard:
+            return None
+        try:
+            link = self.connected().dashboard_link
+        except (AttributeError, KeyError, OSError, ValueError):
+            # A scheduler that was started without one.
+            return None
+        return str(link) if link else None
+
     def executor(self, share: float = 1.0, *, owner: bool = False) -> DaskExecutor:
         """See `Pool`; closing an ``owner`` closes the pool."""
         return DaskExecutor(self, checked_share(share), owner)

@@ -35,10 +35,13 @@ class Service(Protocol):
         For messages: the address, or what it is.
     elastic
         Whether workers come and go with `want`, and may take hours to come.
+    dashboard
+        Whether Dask shows its dashboard, as far as is known here.
     """
 
     where: str
     elastic: bool
+    dashboard: bool
 
     def connect(self) -> Any:
         """Start what is to be started, and return a new Dask client; again, where the last connection was lost.
@@ -125,6 +128,7 @@ class LocalService:
         if workers < 1:
             raise ParameterError(f"workers must be at least 1, got {workers}", workers=workers)
         self.count = workers
+        self.dashboard = dashboard_address is not None
         self._dashboard = dashboard_address
         self._cluster: Any = None
 
@@ -194,6 +198,7 @@ class SchedulerService:
     """
 
     elastic = False
+    dashboard = True
 
     def __init__(self, address: str) -> None:
         self.where = address

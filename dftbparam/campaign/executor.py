@@ -87,6 +87,11 @@ class Pool(Protocol):
         """Evaluations that can run at the same time in all; may start the workers to find out."""
         ...
 
+    @property
+    def dashboard(self) -> str | None:
+        """Address of Dask's dashboard; None where there is none. May start the workers to find out."""
+        ...
+
     def executor(self, share: float = 1.0) -> Executor:
         """Return a new executor on these workers.
 
@@ -144,6 +149,7 @@ class SerialPool(Closing):
     """
 
     workers = 1
+    dashboard = None
 
     def __init__(self) -> None:
         self._turn = threading.Condition()

@@ -5,11 +5,17 @@ The record is a run without trials under the campaign's name; the runs of the el
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from dftbparam.campaign.campaign_file import CampaignFile, differences
+from dftbparam.campaign.executor import Pool
 from dftbparam.campaign.run import provenance_of_trials
-from dftbparam.errors import ParameterError
+from dftbparam.errors import ParameterError, StoreError
 from dftbparam.store import Run, TrialStore
 from dftbparam.store.connection import without_password
 
@@ -20,6 +26,55 @@ FORMAT: Final = 1
 def _without_passwords(text: str) -> str:
     """Return a file without the passwords of its addresses; an address stands on one line, in quotes."""
     return "".join(without_password(line) for line in text.splitlines(keepends=True))
+
+
+DASHBOARD: Final = "Dask's dashboard: "
+
+
+@contextlib.contextmanager
+def announcing(store: TrialStore, campaign: str, pool: Pool) -> Iterator[Callable[[], None]]:
+    """Give a function that has the record of a campaign say where Dask's dashboard is, until the end.
+
+    Call it once workers are at work; asking a pool for its dashboard may start them. Of several drivers the address of
+    the last stays. A driver that is killed leaves its own behind; the next one's, or its end, replaces it.
+    """
+    driver = f"{socket.gethostname()}:{os.getpid()}"
+    said: list[str | None] = []
+
+    def say() -> None:
+        if not said:
+            said.append(pool.dashboard)
+            if said[0] is not None:
+                store.set_state(campaign, "running", f"{DASHBOARD}{said[0]}", driver)
+
+    try:
+        yield say
+    finally:
+        if said and said[0] is not None:
+            # The store may be what ended the campaign; that is said elsewhere.
+            with contextlib.suppress(StoreError):
+                store.set_state(campaign, "finished", "", driver)
+
+
+def dashboard_of(store: TrialStore, campaign: str) -> str:
+    """Return the address of Dask's dashboard that the record of a campaign names; empty where it names none.
+
+    What is no address of the web is none: the store may be anybody's.
+    """
+    for one in store.overview(campaign):
+        if one.run_id == campaign and one.message.startswith(DASHBOARD):
+            address = one.message.removeprefix(DASHBOARD)
+            return address if is_web_address(address) else ""
+    return ""
+
+
+def is_web_address(text: str) -> bool:
+    """Whether a text is an address that a page may link to."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and " " not in text
 
 
 def begin_campaign(store: TrialStore, campaign: CampaignFile, *, resume: bool) -> list[str]:

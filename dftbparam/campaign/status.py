@@ -83,7 +83,7 @@ def run_statuses(store: TrialStore, campaign: str | None = None, now: datetime |
         The store cannot be used.
     """
     found = store.overview("" if campaign is None else f"{campaign}/")
-    # The record of a campaign is a run of its name, without trials and without a state.
+    # The record of a campaign is a run of its name, without trials; its state says where Dask's dashboard is.
     campaigns = {one.run_id.rpartition("/")[0] for one in found}
     moment = datetime.now(UTC) if now is None else now
     return [_status(store, one, moment) for one in found if one.run_id not in campaigns]

@@ -11,11 +11,11 @@ import typer
 
 from dftbparam.cli.output import Column, JsonOption, complain, note, prepare_json, present
 from dftbparam.cli.progress import clock
-from dftbparam.errors import DftbparamError, InputError, ParameterError
+from dftbparam.errors import DftbparamError, EngineMissing, InputError, ParameterError
 
 if TYPE_CHECKING:
     from dftbparam.campaign.campaign_file import CampaignFile
-    from dftbparam.campaign.driver import CampaignResult
+    from dftbparam.campaign.driver import CampaignResult, Event
     from dftbparam.campaign.fit import FitRequest
     from dftbparam.campaign.status import RunStatus
     from dftbparam.store import TrialStore
@@ -62,6 +62,14 @@ OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="SYMBOL", help="This element, and those it needs; may be repeated."),
 ]
+DashboardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dashboard",
+        metavar="ADDRESS",
+        help="Show Dask's dashboard of the local workers there, e.g. 127.0.0.1:8787; needs bokeh.",
+    ),
+]
 AtOnceOption = Annotated[
     int | None,
     typer.Option(
@@ -82,6 +90,7 @@ def run(
     cluster: ClusterOption = None,
     only: OnlyOption = None,
     at_once: AtOnceOption = None,
+    dashboard: DashboardOption = None,
     json: JsonOption = None,
 ) -> None:
     """Begin a campaign and run it to its end.
@@ -89,7 +98,7 @@ def run(
     Elements share the workers; each that is done gets its folder. Ctrl-C and crashes lose no finished trial:
     'campaign resume' goes on. Exit code 1 where an element failed; the others are done all the same.
     """
-    _drive(file, workers, scheduler, cluster, only, at_once, json, resume=False)
+    _drive(file, workers, scheduler, cluster, only, at_once, dashboard, json, resume=False)
 
 
 @app.command("resume")
@@ -100,6 +109,7 @@ def resume(
     cluster: ClusterOption = None,
     only: OnlyOption = None,
     at_once: AtOnceOption = None,
+    dashboard: DashboardOption = None,
     json: JsonOption = None,
 ) -> None:
     """Go on with a campaign, or begin it; failed elements are tried again.
@@ -107,7 +117,7 @@ def resume(
     The file may have other budgets than before, and more elements. Several drivers may go on with one campaign at the
     same time, on one store and one folder.
     """
-    _drive(file, workers, scheduler, cluster, only, at_once, json, resume=True)
+    _drive(file, workers, scheduler, cluster, only, at_once, dashboard, json, resume=True)
 
 
 @app.command("status")
@@ -149,6 +159,7 @@ def _drive(
     cluster: str | None,
     only: Sequence[str] | None,
     at_once: int | None,
+    dashboard: str | None,
     json: str | None,
     *,
     resume: bool,
@@ -157,7 +168,7 @@ def _drive(
     from dftbparam.campaign.driver import drive
     from dftbparam.campaign.element_job import ElementJob, check_elements
     from dftbparam.campaign.executor import pool
-    from dftbparam.campaign.record import begin_campaign
+    from dftbparam.campaign.record import announcing, begin_campaign
     from dftbparam.campaign.status import run_statuses
     from dftbparam.cli.campaign_progress import CampaignReporter
     from dftbparam.engine.factory import make_engine
@@ -165,6 +176,8 @@ def _drive(
     given = {"--workers": workers, "--scheduler": scheduler, "--cluster": cluster}
     if len(named := [option for option, value in given.items() if value is not None]) > 1:
         raise ParameterError(f"{' and '.join(named)} contradict each other: give one of them")
+    if dashboard is not None:
+        _check_dashboard(dashboard, workers, scheduler or cluster)
     campaign = read_campaign(file)
     wanted = _wanted(campaign, only)
     if problems := check_elements(campaign, wanted):
@@ -174,7 +187,9 @@ def _drive(
     for engine in {(campaign.elements[one].request.engine, campaign.elements[one].request.dftbplus) for one in wanted}:
         make_engine(engine[0], command=engine[1]).versions()
     # A wrong profile or address is said before files are made; workers are started when the first are wanted.
-    workers_of_all = pool(2 if workers is None else workers, scheduler=scheduler, cluster=cluster)
+    workers_of_all = pool(
+        2 if workers is None else workers, scheduler=scheduler, cluster=cluster, dashboard_address=dashboard
+    )
     prepare_json(json)
     with _opened(campaign) as store:
         for line in begin_campaign(store, campaign, resume=resume):
@@ -187,9 +202,16 @@ def _drive(
         try:
             with (
                 workers_of_all,
+                announcing(store, campaign.name, workers_of_all) as say_dashboard,
                 CampaignReporter(campaign.name, campaign.settings) as reporter,
             ):
-                result = drive(jobs, store, workers_of_all, at_once=at_once, on_event=reporter)
+
+                def show(event: Event) -> None:
+                    if event.progress is not None:
+                        say_dashboard()
+                    reporter(event)
+
+                result = drive(jobs, store, workers_of_all, at_once=at_once, on_event=show)
         except KeyboardInterrupt:
             _interrupted(file)
         statuses = [one for one in run_statuses(store, campaign.name) if one.name in wanted]
@@ -220,6 +242,24 @@ def _opened(campaign: CampaignFile) -> Iterator[TrialStore]:
         raise
     with store:
         yield store
+
+
+def _check_dashboard(address: str, workers: int | None, elsewhere: str | None) -> None:
+    """Refuse a dashboard that nobody would show."""
+    from importlib.util import find_spec
+
+    if elsewhere is not None or workers == 0:
+        raise ParameterError(
+            "--dashboard is for workers that are started here; a scheduler has its own, and a cluster profile names it "
+            "with 'dashboard'"
+        )
+    _, colon, port = address.rpartition(":")
+    if not (colon and port.isdigit() and int(port) < 65536):
+        raise ParameterError(f"--dashboard {address!r}: give a host and a port, e.g. 127.0.0.1:8787", address=address)
+    if find_spec("bokeh") is None:
+        raise EngineMissing(
+            "Dask's dashboard needs bokeh; pip install 'dftbparam[dashboard]', or leave --dashboard out"
+        )
 
 
 def _interrupted(file: Path) -> NoReturn:

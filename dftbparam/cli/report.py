@@ -1,9 +1,9 @@
-"""``dftbparam report``: results as one HTML page, and as CSV and image files."""
+"""``dftbparam report``: results as one HTML page, and as CSV and image files; or served while a campaign runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,15 +11,26 @@ from dftbparam.cli.output import complain, note
 from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
 
+if TYPE_CHECKING:
+    from dftbparam.report.live import Standing
+    from dftbparam.store import TrialStore
+
+LEAST_SECONDS: Final = 0.5
+"""Of --every: more often, and the store would do little but answer."""
+
 
 def report(
-    folders: Annotated[
-        list[Path],
+    sources: Annotated[
+        list[str],
         typer.Argument(
-            metavar="DIR...", help="Run folders, or folders of run folders: a campaign's out, a parameter set."
+            metavar="DIR...",
+            help="Run folders, or folders of run folders: a campaign's out, a parameter set. With --serve one campaign "
+            "file (.toml), trial store (path or address), or folder with a store.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="The page.")] = Path("report.html"),
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE.html", help="The page.", show_default="report.html")
+    ] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="DIR", help="Write everything as CSV tables there.")
     ] = None,
@@ -29,12 +40,127 @@ def report(
     title: Annotated[
         str | None, typer.Option("--title", help="Of the page; default: the names of the folders.", show_default=False)
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Serve the page while a campaign runs, until Ctrl-C; nothing is written.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="N", min=0, max=65535, help="Of --serve; 0: any.", show_default="8050"),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Of --serve. Another one than this machine's loopback lets everybody who reaches it read the page.",
+            show_default="127.0.0.1",
+        ),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            "--every", metavar="SECONDS", min=LEAST_SECONDS, help="How often --serve reads the store.", show_default="5"
+        ),
+    ] = None,
+    dashboard: Annotated[
+        str | None,
+        typer.Option("--dashboard", metavar="URL", help="Dask's dashboard, where the campaign's record has none."),
+    ] = None,
 ) -> None:
     """Show results as one HTML page with a periodic table; it needs no network and no other file.
 
     Of two results of one element the last is shown, and it is said. Files that cannot be read are named, on standard
     error and in the page, the rest is shown, and the exit code is 1.
     """
+    written = {"--out": out, "--csv": csv, "--png": png}
+    served = {"--port": port, "--host": host, "--every": every, "--dashboard": dashboard}
+    if useless := [name for name, value in (written if serve else served).items() if value is not None]:
+        raise ParameterError(
+            f"{' and '.join(useless)} and --serve contradict each other" if serve else f"{useless[0]} needs --serve"
+        )
+    if serve:
+        _serve(sources, title, port=port, host=host, every=every, dashboard=dashboard)
+    else:
+        _write([Path(one) for one in sources], out or Path("report.html"), csv, png, title)
+
+
+def _serve(
+    sources: list[str],
+    title: str | None,
+    *,
+    port: int | None,
+    host: str | None,
+    every: float | None,
+    dashboard: str | None,
+) -> None:
+    from dftbparam.campaign.record import is_web_address
+    from dftbparam.report.live import LiveSource, is_loopback, open_server
+    from dftbparam.store import STORE_NAME, TrialStore
+
+    if len(sources) != 1:
+        raise ParameterError(f"--serve shows one campaign or store, {len(sources)} were given")
+    if dashboard is not None and not is_web_address(dashboard):
+        raise ParameterError(f"--dashboard {dashboard!r}: give an address such as http://127.0.0.1:8787/status")
+    (source,) = sources
+    name: str | None = None
+    elements: tuple[str, ...] = ()
+    folder: Path | None = None
+    location = source
+    if "://" not in source and source.endswith(".toml"):
+        from dftbparam.campaign.campaign_head import CampaignHead
+
+        head = CampaignHead(Path(source))
+        name, elements, folder, location = head.name, tuple(head.symbols), head.out, str(head.store)
+    elif "://" not in source and Path(source).is_dir():
+        folder = Path(source)
+        location = str(folder / STORE_NAME)
+    with TrialStore.open(location, read_only=True) as store:
+
+        def standing() -> Standing:
+            return _standing(store, name, elements, dashboard)
+
+        # The address of a server is nobody's business, and may hold a password.
+        known = name or ("trial store" if "://" in location else Path(location).resolve().parent.name)
+        shown = title or f"DFTB parameters: {known}"
+        live = LiveSource(store, standing, shown, folder=folder, every=5.0 if every is None else every)
+        live.snapshot()  # what is wrong with the store is said before anybody looks
+        with open_server(live, host or "127.0.0.1", 8050 if port is None else port) as server:
+            if not is_loopback(str(server.server_address[0])):
+                complain(
+                    f"warning: everybody who can reach {server.url} can read this view, without a password and "
+                    "unencrypted; an SSH tunnel to 127.0.0.1 needs no --host"
+                )
+            note(f"serving {store.where} at {server.url} until Ctrl-C")
+            try:
+                server.serve_forever(poll_interval=0.2)
+            except KeyboardInterrupt:
+                note("ended")
+
+
+def _standing(store: TrialStore, campaign: str | None, elements: tuple[str, ...], dashboard: str | None) -> Standing:
+    """Ask the store how its runs stand, in the words of the live view."""
+    from dftbparam.campaign.record import dashboard_of
+    from dftbparam.campaign.status import run_statuses, totals
+    from dftbparam.report.live import RunState, Standing
+
+    found = run_statuses(store, campaign)
+    known = RunState.__dataclass_fields__
+    runs = tuple(
+        RunState(
+            run_id=f"{one.campaign}/{one.name}" if one.campaign else one.name,
+            **{key: value for key, value in one.to_json().items() if key in known},
+        )
+        for one in found
+    )
+    link = dashboard or ""
+    for name in dict.fromkeys([campaign] if campaign else [one.campaign for one in found if one.campaign]):
+        # Where nothing runs the address is what a driver left behind.
+        if not link and any(one.campaign == name and one.state == "running" for one in found):
+            link = dashboard_of(store, str(name))
+    return Standing(runs, totals(found), elements, link)
+
+
+def _write(folders: list[Path], out: Path, csv: Path | None, png: Path | None, title: str | None) -> None:
     from dftbparam.publish import prepare_file, prepare_folder, write_bytes, write_csv
     from dftbparam.report import render
     from dftbparam.report.html import collect_results, element_plots, render_page, report_tables, table_plots

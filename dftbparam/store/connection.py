@@ -71,8 +71,9 @@ class Database:
         Whether it is a PostgreSQL server.
     """
 
-    def __init__(self, url: sa.URL, create: bool) -> None:
+    def __init__(self, url: sa.URL, create: bool, read_only: bool = False) -> None:
         self._url = url
+        self._read_only = read_only
         self.path: Path | None = None
         self.server = url.get_backend_name() == "postgresql"
         in_memory = not self.server and url.database in (None, "", ":memory:")
@@ -80,7 +81,7 @@ class Database:
             self.path = Path(str(url.database))
             _prepare(self.path, create)
         self.where = str(self.path) if self.path else without_password(url.render_as_string())
-        self._engine = self._server_engine() if self.server else _sqlite_engine(url, in_memory)
+        self._engine = self._server_engine() if self.server else _sqlite_engine(url, in_memory, read_only)
         self._writer = self._engine.execution_options(dftbparam_write=True)
         # In memory there is one connection for all threads. Threads that write to one file queue here rather than in
         # SQLite, which polls and is not fair.
@@ -89,7 +90,7 @@ class Database:
         self._writing: contextlib.AbstractContextManager[Any] = contextlib.nullcontext() if self.server else mutex
 
     @classmethod
-    def open(cls, location: str | Path, create: bool) -> Self:
+    def open(cls, location: str | Path, create: bool, read_only: bool = False) -> Self:
         """Make the object; a server is not asked yet. Errors: see `dftbparam.store.TrialStore.open`."""
         try:
             if isinstance(location, str) and "://" in location:
@@ -100,7 +101,7 @@ class Database:
                 url = url.set(drivername="postgresql+psycopg")
             if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql+psycopg"):
                 raise sa.exc.ArgumentError(f"no trial store is kept in {url.drivername}")
-            return cls(url, create)
+            return cls(url, create, read_only)
         except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError) as error:
             address = without_password(str(location))
             raise ParameterError(
@@ -199,6 +200,8 @@ class Database:
             max_overflow=POOLED,
             pool_timeout=BUSY_SECONDS,
             connect_args=self._server_arguments("dftbparam"),
+            # The server refuses to write in such transactions.
+            execution_options={"postgresql_readonly": True} if self._read_only else {},
         )
 
     def _server_arguments(self, name: str) -> dict[str, Any]:
@@ -274,7 +277,7 @@ def _prepare(path: Path, create: bool) -> None:
         raise ParameterError(f"file {path} cannot be written; choose another folder", path=str(path))
 
 
-def _sqlite_engine(url: sa.URL, in_memory: bool) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, in_memory: bool, read_only: bool) -> sa.Engine:
     engine = sa.create_engine(
         url,
         poolclass=StaticPool if in_memory else NullPool,
@@ -287,6 +290,8 @@ def _sqlite_engine(url: sa.URL, in_memory: bool) -> sa.Engine:
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            connection.execute("PRAGMA query_only = ON")
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:

@@ -61,7 +61,7 @@ class TrialStore:
         """Path or address, without a password."""
 
     @classmethod
-    def open(cls, location: str | Path, *, create: bool = True) -> Self:
+    def open(cls, location: str | Path, *, create: bool = True, read_only: bool = False) -> Self:
         """Open a store.
 
         Parameters
@@ -71,6 +71,8 @@ class TrialStore:
         create
             Create the file, its folder and its tables where they are missing, and upgrade them where they are old.
             Without it nothing is written before the first call that writes.
+        read_only
+            Have the database refuse to write; ``create`` is off then. A call that writes raises `StoreError`.
 
         Raises
         ------
@@ -80,7 +82,8 @@ class TrialStore:
         StoreError
             The database is of a newer schema version, or cannot be reached; an old one is in use.
         """
-        database = Database.open(location, create)
+        create = create and not read_only
+        database = Database.open(location, create, read_only)
         try:
             version = database.read(lambda connection: read_version(connection, database.where), attempts=1)
             if version is None and not create:

@@ -1,5 +1,6 @@
 """Pools: several runs share their workers fairly, a deadly trial is set aside after three deaths."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +11,9 @@ from synthetic_evaluation import by_kind, deadly, noted, sleepy
 
 from dftbparam.campaign.dask_pool import DaskPool
 from dftbparam.campaign.executor import Executor, Pool, pool
+from dftbparam.campaign.record import announcing, dashboard_of, is_web_address
 from dftbparam.errors import ParameterError
+from dftbparam.store import Run, TrialStore
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +171,43 @@ def test_who_waits_on_a_worker_is_not_blamed_for_its_death(tmp_path: Path, monke
 def test_a_share_is_a_positive_number(shared: Pool, share: float) -> None:
     with pytest.raises(ParameterError, match="positive number"):
         shared.executor(share)
+
+
+def test_the_record_of_a_campaign_says_where_the_dashboard_is(two: DaskPool, tmp_path: Path) -> None:
+    with TrialStore.open(tmp_path / "trials.sqlite") as store:
+        store.create_run(Run("night", {"campaign": "night"}))
+        with announcing(store, "night", two) as say:
+            say()  # these workers show none
+            assert store.overview("night")[0].state == ""
+        two.service.dashboard = True
+        try:
+            with announcing(store, "night", two) as say:
+                assert dashboard_of(store, "night") == ""
+                say()
+                say()
+                assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status", dashboard_of(store, "night"))
+        finally:
+            two.service.dashboard = False
+        assert dashboard_of(store, "night") == ""
+        assert dashboard_of(store, "nig") == ""
+        with announcing(store, "night", pool(0)) as say:
+            say()
+        assert store.overview("night")[0].state == "finished"
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("http://node7:8787/status", True),
+        ("https://[::1]/", True),
+        ("javascript:alert(1)", False),
+        ("data:text/html,x", False),
+        ("//node7/", False),
+        ("http://", False),
+        ("http://a b/", False),
+        ("http://[", False),
+        ("http://a/\n", False),
+    ],
+)
+def test_what_a_page_may_link_to(text: str, is_one: bool) -> None:
+    assert is_web_address(text) is is_one

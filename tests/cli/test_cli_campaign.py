@@ -199,3 +199,18 @@ def test_a_campaign_for_real(run, tmp_path):
     assert run("campaign", "resume", path, "--workers", 0).exit_code == 0
     assert (folder / "score.json").exists()
     assert len(trials(tmp_path / "alkali.sqlite", "alkali/Na")) == 4
+
+
+def test_a_dashboard_that_nobody_would_show_is_refused(refused, run, tmp_path, monkeypatch):
+    (tmp_path / "demo.toml").write_text('elements = ["Si"]\n')
+    for words in (("--workers", "0"), ("--scheduler", "tcp://127.0.0.1:1")):
+        assert "for workers that are started here" in refused(
+            "campaign", "run", "demo.toml", "--dashboard", "127.0.0.1:8787", *words
+        )
+    for address in ("8787", "127.0.0.1:", "127.0.0.1:99999", "http://127.0.0.1"):
+        assert "give a host and a port" in refused("campaign", "run", "demo.toml", "--dashboard", address)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    missing = run("campaign", "run", "demo.toml", "--dashboard", "127.0.0.1:8787")
+    assert missing.exit_code == 3
+    assert "pip install 'dftbparam[dashboard]'" in missing.stderr
+    assert not (tmp_path / "demo.sqlite").exists()

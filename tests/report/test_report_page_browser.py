@@ -8,7 +8,11 @@ import shutil
 import pytest
 
 from dftbparam.report.html import collect_results, render_page
+from dftbparam.report.live import LiveSource
+from dftbparam.store import TrialStore
+from tests.report.support.live_store import begin, trial
 from tests.report.support.run_folders import write_run
+from tests.report.support.serving import served, standing_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -146,3 +150,111 @@ def test_no_motion_where_none_is_wanted(visit):
     duration = "getComputedStyle(document.getElementById('cell-Si')).transitionDuration"
     assert visit(reduced_motion="reduce").evaluate(duration) == "0s"
     assert visit(reduced_motion="no-preference").evaluate(duration) != "0s"
+
+
+@pytest.fixture
+def live(browser, tmp_path):
+    """A page that is served from a store, the store, and how many answers of the server to wait for."""
+    with (
+        TrialStore.open(tmp_path / "trials.sqlite") as store,
+        TrialStore.open(tmp_path / "trials.sqlite", read_only=True) as reader,
+    ):
+        begin(store, "Si")
+        store.append(trial("demo/Si", 0, 4.0))
+        source = LiveSource(reader, standing_of(reader, ("Si", "Al"), "http://node7:8787/status"), "Live", every=0.1)
+        with served(source) as server:
+            context = browser.new_context(viewport={"width": 1200, "height": 900})
+            page = context.new_page()
+            troubles = []
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.on("request", lambda r: None if r.url.startswith((server.url, "data:")) else troubles.append(r.url))
+            page.goto(server.url)
+            yield page, store
+            context.close()
+        assert troubles == []
+
+
+def test_the_live_page_follows_the_store(live):
+    page, store = live
+    cell = page.locator("#cell-Si .value")
+    assert cell.inner_text() == "4.0"
+    assert page.locator("#cell-Si").get_attribute("data-state") == "running"
+    assert page.locator("#live-dask").get_attribute("href") == "http://node7:8787/status"
+    store.append(trial("demo/Si", 1, 3.0))
+    playwright.expect(cell).to_have_text("3.0")
+    playwright.expect(page.locator("#live")).to_contain_text("2 of 10")
+    # An element that is open is renewed where it stands, and keeps the reader's place and focus.
+    page.locator("#cell-Si").click()
+    detail = page.locator("#detail")
+    playwright.expect(detail).to_contain_text("Of the search: the best trial so far")
+    slider = detail.locator("[role=slider]").nth(1)
+    slider.focus()
+    top = page.evaluate("document.getElementById('detail').scrollTop = 200")
+    store.append(trial("demo/Si", 2, 2.0))
+    playwright.expect(detail.locator("td").filter(has_text="+2.0").first).to_be_visible()
+    assert page.evaluate("document.getElementById('detail').scrollTop") == top
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "slider"
+    page.keyboard.press("Escape")
+    assert focused(page) == "cell-Si"
+    store.set_state("demo/Si", "finished")
+    playwright.expect(page.locator("#live-news")).to_have_text("Si finished")
+
+
+def test_the_live_page_can_be_told_to_keep_still(live):
+    page, store = live
+    page.locator("#live-on").uncheck()
+    store.append(trial("demo/Si", 1, 3.0))
+    page.wait_for_timeout(500)
+    assert page.locator("#cell-Si .value").inner_text() == "4.0"
+    page.locator("#live-on").check()
+    playwright.expect(page.locator("#cell-Si .value")).to_have_text("3.0")
+
+
+def test_the_live_page_says_that_its_server_is_gone(browser, tmp_path):
+    with TrialStore.open(tmp_path / "trials.sqlite") as store:
+        begin(store, "Si")
+        source = LiveSource(store, standing_of(store), "Live", every=0.1)
+        with served(source) as server:
+            context = browser.new_context()
+            page = context.new_page()
+            page.goto(server.url)
+            page.locator("#cell-Si").click()
+            assert "No result. running, no trial yet" in page.locator("#detail").inner_text()
+            page.keyboard.press("Escape")
+        playwright.expect(page.locator("#live")).to_contain_text("The server does not answer.")
+        context.close()
+
+
+def test_bands_are_drawn_and_read_out(visit):
+    page = visit(suffix="#Si")
+    figure = page.locator(".charts.wide figure").first
+    assert figure.locator(".plot path.line").count() == 3
+    # A break lifts the pen: two pieces a band, of which one lies in the core and is not drawn.
+    assert figure.locator(".plot path.line.dft").get_attribute("d").count("M") == 4
+    slider = figure.locator("[role=slider]")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert slider.get_attribute("aria-valuetext") == (
+        "at Γ;  DFT −8.00, 0.50;  this fit −7.70, 0.80;  published PTBP −7.40, 1.10"
+    )
+    page.keyboard.press("Escape")
+    page.goto(page.url.partition("#")[0] + "#Al")
+    page.reload()
+    assert "No bands: the reference data of this fit have none" in page.locator("#detail").inner_text()
+
+
+def test_the_table_as_an_image(visit, tmp_path):
+    page = visit()
+    page.check("input[value=difference]")
+    with page.expect_download() as download:
+        page.locator("#png-table").click()
+    assert download.value.suggested_filename == "table-mean_abs_dV-difference.png"
+    download.value.save_as(tmp_path / "table.png")
+    assert (tmp_path / "table.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_stands_at_the_top(visit):
+    tiles = visit(390).locator("#tiles li")
+    assert tiles.count() == 5
+    assert "0.25 of PTBP's; better on 2 of 2" in tiles.first.inner_text()
+    assert "crystals that implode" in tiles.last.inner_text()

@@ -66,6 +66,35 @@ def test_trials_come_back_bit_for_bit(store: TrialStore) -> None:
     assert store.trials("nothing") == []
 
 
+@pytest.mark.parametrize("kind", ["path", pytest.param("server", marks=pytest.mark.postgresql)])
+def test_a_reader_is_refused_every_write_by_the_database(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    location = tmp_path / "a.sqlite"
+    if kind == "server":
+        location = request.getfixturevalue("postgresql_server").new_schema()
+    with pytest.raises(ParameterError, match="there is no trial store"):
+        TrialStore.open(tmp_path / "missing.sqlite", read_only=True)
+    with TrialStore.open(location) as writer:
+        writer.create_run(Run("Si", {}))
+        with TrialStore.open(location, read_only=True) as reader:
+            writer.append(make_trial(0))
+            assert [one.index for one in reader.trials("Si")] == [0]
+            assert reader.overview()[0].finished == 1
+            for write in (
+                lambda: reader.append(make_trial(1)),
+                lambda: reader.create_run(Run("Al", {})),
+                lambda: reader.set_state("Si", "failed"),
+                lambda: reader.set_budget("Si", {}),
+            ):
+                with pytest.raises(StoreError, match="it cannot be written"):
+                    write()
+            writer.append(make_trial(2))
+        assert [one.index for one in writer.trials("Si")] == [0, 2]
+        assert writer.run_ids() == ["Si"]
+    assert not (tmp_path / "missing.sqlite").exists()
+
+
 def test_run_comes_back(store: TrialStore) -> None:
     run = store.load_run("Si")
     assert (run.settings, run.budget, run.provenance) == ({"seed": 1}, {"evaluations": 5}, {"numpy": "2"})

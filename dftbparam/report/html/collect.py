@@ -44,7 +44,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Result:
-    """One element's run folder. ``source`` is its name under the folder that was given; ``levels`` are its bands."""
+    """One element's run folder.
+
+    ``source`` is its name under the folder that was given, ``levels`` are its bands, ``remark`` is what a reader should
+    know of the numbers.
+    """
 
     symbol: str
     source: str
@@ -53,6 +57,7 @@ class Result:
     manifest: StoredManifest | None = None
     trials: tuple[StoredTrial, ...] = ()
     levels: tuple[StoredLevels, ...] = ()
+    remark: str = ""
 
     @property
     def ours(self) -> StoredCard:
@@ -120,7 +125,7 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     notes: list[str] = []
     for folder in folders:
         for path in _run_folders(Path(folder)):
-            result = _read(path, _shown(path, Path(folder)), problems, notes)
+            result = read_run(path, _shown(path, Path(folder)), problems, notes)
             if result is None:
                 continue
             earlier = found.pop(result.symbol, None)
@@ -159,7 +164,8 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.iterdir() if path.is_dir() and (path / SCORE_NAME).exists())
 
 
-def _read(path: Path, source: str, problems: list[Problem], notes: list[str]) -> Result | None:
+def read_run(path: Path, source: str, problems: list[Problem], notes: list[str]) -> Result | None:
+    """Read one run folder; None where its score cannot be read. ``problems`` and ``notes`` are added to."""
     symbol = path.name if path.name in all_symbols() else ""
 
     def failed(error: DftbparamError, name: str) -> None:
@@ -244,7 +250,7 @@ def _states(folders: Sequence[Path], notes: list[str]) -> dict[str, str]:
         if not (folder / STORE_NAME).is_file():
             continue
         try:
-            with TrialStore.open(folder / STORE_NAME, create=False) as store:
+            with TrialStore.open(folder / STORE_NAME, read_only=True) as store:
                 overview = store.overview()
         except StoreError as error:
             notes.append(f"{_name(folder)}/{STORE_NAME} tells nothing of runs ({type(error).__name__})")

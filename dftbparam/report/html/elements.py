@@ -36,6 +36,7 @@ def element_content(result: Result) -> dict[str, Any]:
     """Return all that the page shows of an element beside the figures of the table."""
     return {
         "source": result.source,
+        "remark": result.remark,
         "curves": [
             {
                 "name": curve.name,
@@ -197,6 +198,8 @@ def level_rows(result: Result) -> list[dict[str, Any]]:
 
 def why_no_bands(result: Result) -> str:
     """Say in a sentence why there are no lines of bands."""
+    if result.remark and result.ours.bands:
+        return "Bands are drawn once the result is written; the search keeps their errors."
     if result.ours.bands:
         return "This result has errors of bands and not the bands themselves: it was made before they were recorded."
     if any(what.startswith("bands") for what in result.ours.missing):

@@ -11,6 +11,8 @@ import base64
 import hashlib
 import html
 import json
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from string import Template
 from typing import Any, Final
@@ -28,29 +30,51 @@ SET_LABELS: Final = {"ours": "this fit", "published": "published PTBP", "differe
 SCRIPTS: Final = ("scales.js", "chart.js", "detail.js", "table.js")
 """The page's script, in this order."""
 
+LIVE_SCRIPTS: Final = (*SCRIPTS[:-1], "live.js", SCRIPTS[-1])
+"""The script of a page that is served while a campaign runs."""
 
-def render_page(collection: Collection, title: str | None = None) -> str:
+
+def render_page(collection: Collection, title: str | None = None, *, data: Mapping[str, Any] | None = None) -> str:
     """Return the page.
 
     Parameters
     ----------
     title
         Default: the names of the folders.
+    data
+        What it shows, in place of `page_data`; with ``live`` in it the page asks its server for newer numbers.
     """
     title = title or f"DFTB parameters: {', '.join(dict.fromkeys(collection.sources))}"
-    script = "\n".join(_file(name) for name in SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    live = data is not None and "live" in data
     return Template(_file("page.html")).substitute(
         title=html.escape(title),
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data: blob:",
+        policy=live_policy() if live else _policy(SCRIPTS),
         style=_file("page.css"),
-        data=embedded_json(page_data(collection, title)),
-        script=script,
+        data=embedded_json(page_data(collection, title) if data is None else data),
+        script=_script(LIVE_SCRIPTS if live else SCRIPTS),
     )
 
 
-def page_data(collection: Collection, title: str) -> dict[str, Any]:
-    """Return everything that the page shows, as JSON values."""
+@cache
+def live_policy() -> str:
+    """Content security policy of a live page: it may ask its own server."""
+    return f"{_policy(LIVE_SCRIPTS)}; connect-src 'self'"
+
+
+def _policy(scripts: tuple[str, ...]) -> str:
+    digest = base64.b64encode(hashlib.sha256(_script(scripts).encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _script(names: tuple[str, ...]) -> str:
+    return "\n".join(_file(name) for name in names)
+
+
+def page_data(collection: Collection, title: str, *, details: bool = True) -> dict[str, Any]:
+    """Return everything that the page shows, as JSON values; without ``details`` of single elements where they wait."""
     results = list(collection.results.values())
     figures = available(results)
     return {
@@ -64,7 +88,7 @@ def page_data(collection: Collection, title: str) -> dict[str, Any]:
             for row in summarise(results, figures)
         ],
         "headlines": list(HEADLINES),
-        "elements": [_element(symbol, collection, figures) for symbol in all_symbols()],
+        "elements": [_element(symbol, collection, figures, details) for symbol in all_symbols()],
         "problems": [[problem.where, problem.message] for problem in collection.problems],
         "notes": list(collection.notes),
     }
@@ -96,7 +120,7 @@ def _figure(figure: Figure) -> dict[str, Any]:
     }
 
 
-def _element(symbol: str, collection: Collection, figures: list[Figure]) -> dict[str, Any]:
+def _element(symbol: str, collection: Collection, figures: list[Figure], details: bool) -> dict[str, Any]:
     one = element(symbol)
     value: dict[str, Any] = {"symbol": symbol, "number": one.number, "name": one.name, "place": places(symbol)}
     value["valence"] = " ".join(f"{shell}{electrons:g}" for shell, electrons in one.valence_occupations.items())
@@ -104,13 +128,13 @@ def _element(symbol: str, collection: Collection, figures: list[Figure]) -> dict
     result = collection.results.get(symbol)
     if result is None:
         return value | {"reason": collection.reasons.get(symbol, "not in the folders given")}
-    return value | {
+    value |= {
         "ours": [shorten(value_of(result.ours, figure), 4) for figure in figures],
         "published": None
         if result.published is None
         else [shorten(value_of(result.published, figure), 4) for figure in figures],
-        "detail": element_content(result),
     }
+    return value | {"detail": element_content(result)} if details else value
 
 
 def _file(name: str) -> str:

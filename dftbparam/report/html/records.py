@@ -78,7 +78,7 @@ class StoredBands(_Stored):
 
     crystal: str
     rms_near: float
-    max_abs_near: float
+    max_abs_near: float | None = None
     mean: float = 0.0
     per_band: tuple[float, ...] = ()
     gap: float | None = None
@@ -124,8 +124,9 @@ class StoredCard(_Stored):
 
     @property
     def implosions(self) -> int | None:
-        """Crystals that implode, see `StoredCrystal.implodes`; None where no crystal was scored."""
-        return sum(one.implodes for one in self.crystals) if self.crystals else None
+        """Crystals that implode, see `StoredCrystal.implodes`; None where that is not known of all."""
+        unknown = any(one.volume is not None and not one.sound and one.deeper_well is None for one in self.crystals)
+        return None if unknown or not self.crystals else sum(one.implodes for one in self.crystals)
 
     def crystal(self, name: str) -> StoredCrystal | None:
         """Return a crystal by name; None where it was not scored."""

@@ -21,7 +21,7 @@ function table(columns, rows, options = {}) {
 }
 const setName = (row) => el("span", {}, el("span", { class: `mark ${row.set}` }), SETS[row.set] || row.set);
 
-function energyVolume(symbol, curve) {
+function energyVolume(symbol, curve, both) {
   const series = [{ name: "DFT", role: "dft", style: "line", x: curve.v, y: curve.dft }];
   for (const role of ["ours", "published"])
     if (curve[role]) series.push({ name: SETS[role], role, style: "line", x: curve.v, y: curve[role] });
@@ -39,7 +39,7 @@ function energyVolume(symbol, curve) {
   const range = [Math.min(...framed) - margin, top + margin];
   const notes = minima.filter(([, low]) => low < range[0] || low > range[1]).map(([s, low]) => ({
     role: s.role, text: `${s.name}: minimum outside, ${fixed(Math.abs(low - zero), 2)} eV/atom ${low < zero ? "below" : "above"} DFT's` }));
-  for (const role of ["ours", "published"]) if (curve[role] === null) notes.push({ role, text: `${SETS[role]}: no minimum` });
+  for (const role of both ? ["ours", "published"] : ["ours"]) if (curve[role] === null) notes.push({ role, text: `${SETS[role]}: no minimum` });
   return chart({ title: curve.name, x: "volume (Å³/atom)", xShort: "V", y: "energy (eV/atom)", series, range, notes,
     rules: [{ x: centre }], file: `${symbol}-energy-volume-${curve.name.replaceAll(" ", "-")}` });
 }
@@ -130,11 +130,12 @@ function content(one) {
   const about = el("p", { class: "quiet" }, `Valence: ${one.valence}. ${one.choice}`);
   if (!one.detail) return [el("p", { class: "alert" }, el("strong", {}, "No result. "), one.reason), about];
   const d = one.detail, parts = [about];
+  if (d.remark) parts.push(el("p", { class: "alert remark" }, d.remark));
   const figures = DATA.figures.map((figure, i) => ({ figure, i, ours: one.ours[i], published: one.published ? one.published[i] : null })).filter((row) => known(row.ours) || known(row.published));
   parts.push(el("h3", {}, "Report card"), table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }],
-    ...["ours", "published"].map((set) => [SETS[set], (r) => (r.figure.kind === "verdict" ? (known(r[set]) ? (r[set] ? "yes" : "no") : "\u2013") : general(r[set]))]),
+    ...(one.published ? ["ours", "published"] : ["ours"]).map((set) => [SETS[set], (r) => (r.figure.kind === "verdict" ? (known(r[set]) ? (r[set] ? "yes" : "no") : "\u2013") : general(r[set]))]),
     ...(one.published ? [[DATA.sets.difference, (r) => compared(valueOf(one, "difference", r.i), r.figure)]] : [])], figures, { label: "Report card" }));
-  if (d.curves.length) parts.push(el("h3", {}, "Energy against volume"), el("div", { class: "charts" }, ...d.curves.map((curve) => energyVolume(one.symbol, curve))),
+  if (d.curves.length) parts.push(el("h3", {}, "Energy against volume"), el("div", { class: "charts" }, ...d.curves.map((curve) => energyVolume(one.symbol, curve, Boolean(one.published)))),
     el("p", { class: "quiet" }, "Birch-Murnaghan fits, each within 15 % of its minimum; energies above the crystal that is most stable in DFT."));
   if (d.crystals.length) parts.push(el("h3", {}, "Crystals"), table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["V, Å³/atom", "volume", { digits: 2 }], ["ΔV, %", "dV", { digits: 1, sign: true }],
     ["B, GPa", "bulk_modulus", { digits: 1 }], ["ΔB, %", "dB", { digits: 1, sign: true }], ["E, eV/atom", "phase_energy", { digits: 3 }], ["ΔE", "dE", { digits: 3, sign: true }], ["Δ gauge, meV", "delta", { digits: 1 }],
@@ -160,7 +161,16 @@ function content(one) {
 function openElement(symbol) {
   const one = DATA.elements.find((e) => e.symbol === symbol);
   if (!one) return;
-  const shown = DATA.elements.filter((e) => e.detail);
+  history.replaceState(null, "", `#${symbol}`);
+  if (DATA.live) openLive(one, false);
+  else showElement(one);
+}
+// instead: what to show in place of the content; again: the element is open already, and the reader stays where he is.
+function showElement(one, instead, again) {
+  const shown = DATA.elements.filter((e) => e.ours), from = dialog.scrollTop;
+  const places = () => [...dialog.querySelectorAll("button, summary, [tabindex='0']")];
+  const focus = again ? places().indexOf(document.activeElement) : -1;
+  const opened = again ? [...dialog.querySelectorAll("details")].map((d) => d.open) : [];
   const step = (by) => {
     const others = by > 0 ? shown.filter((e) => e.number > one.number) : shown.filter((e) => e.number < one.number).reverse();
     return el("button", { type: "button", disabled: !others.length, "aria-label": others.length ? `${by > 0 ? "Next" : "Previous"}: ${others[0].name}` : `No ${by > 0 ? "next" : "previous"} element`,
@@ -169,12 +179,13 @@ function openElement(symbol) {
   const close = el("button", { type: "button", onclick: () => dialog.close() }, "Close");
   dialog.replaceChildren(
     el("div", { class: "detail-top" }, el("h2", { id: "detail-head", tabindex: "-1" }, `${one.number} ${one.symbol}, ${one.name}`), step(-1), step(1), close),
-    el("div", { class: "detail-body" }, ...content(one)));
+    el("div", { class: "detail-body" }, ...(instead ? [instead] : content(one))));
   if (!dialog.open) dialog.showModal();
-  dialog.scrollTop = 0;
-  document.getElementById("detail-head").focus();
-  history.replaceState(null, "", `#${symbol}`);
-  focusCell(symbol, false);
+  [...dialog.querySelectorAll("details")].forEach((d, i) => { if (opened[i]) d.open = true; });
+  dialog.scrollTop = again ? from : 0;
+  if (focus >= 0) places()[focus]?.focus({ preventScroll: true });
+  else document.getElementById("detail-head").focus({ preventScroll: true });
+  focusCell(one.symbol, false);
 }
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("close", () => {

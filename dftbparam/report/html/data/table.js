@@ -90,13 +90,16 @@ function paint() {
   for (const one of DATA.elements) {
     const cell = cells.get(one.symbol), value = figure ? valueOf(one) : null;
     cell.className = `cell ${known(value) ? "result" : "empty"}${one.reason && /\.(json|csv):/.test(one.reason) ? " damaged" : ""}`;
-    cell.lastChild.textContent = known(value) ? wording(value) : one.ours ? "no number" : "";
+    cell.lastChild.textContent = known(value) ? wording(value) : one.ours ? "\u2013" : "";
     cell.lastChild.hidden = !one.ours;
     const colour = known(value) ? colourAt(scale.share(value), scale.stops) : null;
     cell.style.background = colour ? css(colour) : "";
     cell.style.color = colour ? inkOn(colour) : "";
     const what = !one.ours ? `no result: ${one.reason}` : `${figure ? figure.label : ""}, ${DATA.sets[state.set]}: ${known(value) ? wording(value) : "no number"} ${known(value) && figure ? figure.unit : ""}`;
-    cell.setAttribute("aria-label", `${one.name}, ${one.symbol}, ${one.number}; ${what}`.trim());
+    const run = DATA.live ? runOf(one.symbol) : null;
+    if (run && run.state !== "finished") cell.dataset.state = run.state;
+    else delete cell.dataset.state;
+    cell.setAttribute("aria-label", `${one.name}, ${one.symbol}, ${one.number}; ${what.trim()}${run ? `; ${run.state}` : ""}`);
   }
   if (!figure) return;
   document.getElementById("figure-text").textContent = figure.text + (state.set === "difference" ? " Difference: this fit minus published PTBP." : "");
@@ -144,7 +147,8 @@ function summary() {
 }
 function list(figure) {
   const place = document.getElementById("list");
-  const sets = ["ours", "published", "difference"];
+  const sets = DATA.elements.some((one) => one.published) ? ["ours", "published", "difference"] : ["ours"];
+  if (!sets.includes(state.order)) state.order = "number";
   const rows = DATA.elements.filter((one) => one.ours);
   const key = (one) => (state.order === "number" ? one.number : valueOf(one, state.order));
   rows.sort((a, b) => {
@@ -161,14 +165,22 @@ function list(figure) {
       ...sets.map((set) => el("td", {}, wording(valueOf(one, set), set)))))));
 }
 
+// The lists to choose from; again where newer numbers have other figures.
+function choices() {
+  const choice = document.getElementById("figure"), sets = document.getElementById("sets");
+  choice.replaceChildren(...DATA.figures.map((figure, i) => el("option", { value: i, selected: i === state.figure }, figure.label + (figure.unit ? `, ${figure.unit}` : ""))));
+  const offered = DATA.elements.some((one) => one.published) ? ["ours", "published", "difference"] : ["ours"];
+  if (!offered.includes(state.set)) state.set = "ours";
+  if (offered.length === sets.querySelectorAll("input").length) return;
+  for (const label of sets.querySelectorAll("label")) label.remove();
+  for (const set of offered) {
+    sets.append(el("label", {}, el("input", { type: "radio", name: "set", value: set, checked: set === state.set, onchange: () => { state.set = set; paint(); } }), DATA.sets[set]));
+  }
+}
 function controls() {
   const choice = document.getElementById("figure");
-  choice.append(...DATA.figures.map((figure, i) => el("option", { value: i }, figure.label + (figure.unit ? `, ${figure.unit}` : ""))));
+  choices();
   choice.addEventListener("change", () => { state.figure = Number(choice.value); paint(); });
-  const both = DATA.elements.some((one) => one.published);
-  for (const set of both ? ["ours", "published", "difference"] : ["ours"]) {
-    document.getElementById("sets").append(el("label", {}, el("input", { type: "radio", name: "set", value: set, checked: set === "ours", onchange: () => { state.set = set; paint(); } }), DATA.sets[set]));
-  }
   document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("png-table").addEventListener("click", pngOfTable);
   document.getElementById("csv-all").addEventListener("click", () => {
@@ -212,9 +224,9 @@ function legendText() {
 }
 function remarks() {
   const listed = (items) => el("ul", {}, ...items.map((item) => el("li", {}, item)));
-  if (DATA.problems.length)
-    document.getElementById("problems").append(el("div", { class: "alert", role: "note" }, el("strong", {}, "Some files could not be read; this report is incomplete."), listed(DATA.problems.map(([where, why]) => `${where}: ${why}`))));
-  if (DATA.notes.length) document.getElementById("notes").append(el("h2", {}, "Notes"), listed(DATA.notes));
+  document.getElementById("problems").replaceChildren(...(DATA.problems.length
+    ? [el("div", { class: "alert", role: "note" }, el("strong", {}, "Some files could not be read; this report is incomplete."), listed(DATA.problems.map(([where, why]) => `${where}: ${why}`)))] : []));
+  document.getElementById("notes").replaceChildren(...(DATA.notes.length ? [el("h2", {}, "Notes"), listed(DATA.notes)] : []));
   const n = DATA.elements.filter((one) => one.ours).length;
   document.getElementById("intro").textContent = `${n} of ${DATA.elements.length} elements have a result. Errors are against DFT, on the crystals that each element's card names.`;
 }
@@ -225,5 +237,6 @@ remarks();
 headlines();
 summary();
 paint();
+if (DATA.live) startLive();
 if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1));
 window.addEventListener("hashchange", () => { if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1)); });
