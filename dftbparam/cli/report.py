@@ -131,10 +131,8 @@ def _serve(
                     "unencrypted; an SSH tunnel to 127.0.0.1 needs no --host"
                 )
             note(f"serving {store.where} at {server.url} until Ctrl-C")
-            try:
-                server.serve_forever(poll_interval=0.2)
-            except KeyboardInterrupt:
-                note("ended")
+            server.serve_until_interrupted()
+    note("ended")
 
 
 def _standing(store: TrialStore, campaign: str | None, elements: tuple[str, ...], dashboard: str | None) -> Standing:

@@ -71,9 +71,11 @@ def store(tmp_path):
     return tmp_path / "out" / "trials.sqlite"
 
 
-@pytest.mark.parametrize("source", ["demo.toml", "sqlite:///out/trials.sqlite"])
-def test_serves_a_campaign_and_a_store_and_ends_with_ctrl_c(store, tmp_path, source):
-    """In a process of its own, which gets the signal that Ctrl-C sends."""
+@pytest.mark.parametrize(
+    ("source", "number"), [("demo.toml", signal.SIGINT), ("sqlite:///out/trials.sqlite", signal.SIGTERM)]
+)
+def test_serves_a_campaign_and_a_store_and_ends_with_a_signal(store, tmp_path, source, number):
+    """In a process of its own; the first of the two is what Ctrl-C sends."""
     before = store.read_bytes()
     command = [
         sys.executable,
@@ -96,7 +98,7 @@ def test_serves_a_campaign_and_a_store_and_ends_with_ctrl_c(store, tmp_path, sou
             assert [run["name"] for run in head["live"]["runs"]] == ["Si"]
             reasons = {one["symbol"]: one.get("reason") for one in head["elements"]}
             assert reasons["Al"] == ("not begun" if source == "demo.toml" else "no run of it in the store")
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             assert process.wait(timeout=20) == 0
             assert process.stderr.read() == "ended\n"
         finally:
@@ -114,10 +116,7 @@ def test_a_port_in_use_is_said(refused, store):
 
 
 def test_another_host_is_warned_of(run, store, monkeypatch):
-    def at_once(self, poll_interval=0.5):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dftbparam.report.live.server.LiveServer.serve_forever", at_once)
+    monkeypatch.setattr("dftbparam.report.live.server.LiveServer.serve_until_interrupted", lambda self: None)
     open_ = run("report", "--serve", store.parent, "--host", "0.0.0.0", "--port", "0")
     assert open_.exit_code == 0
     assert "warning: everybody who can reach http://0.0.0.0:" in open_.stderr

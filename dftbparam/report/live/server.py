@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import ipaddress
 import logging
+import signal
 import socket
 import threading
 from functools import lru_cache
@@ -44,7 +45,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class LiveServer(ThreadingHTTPServer):
-    """Serves a `LiveSource`; made by `open_server`. ``serve_forever`` until ``shutdown``, or an exception.
+    """Serves a `LiveSource`; made by `open_server`.
 
     Attributes
     ----------
@@ -66,6 +67,24 @@ class LiveServer(ThreadingHTTPServer):
         name = f"[{self.server_address[0]!s}]" if family == socket.AF_INET6 else str(self.server_address[0])
         self.url = f"http://{name}:{self.server_address[1]}/"
         self.names = {*LOCAL_NAMES, host.lower()} if is_loopback(str(self.server_address[0])) else None
+
+    def serve_until_interrupted(self) -> None:
+        """Serve until Ctrl-C or SIGTERM; to be called in the main thread.
+
+        A handler of its own rather than KeyboardInterrupt: an exception that strikes where the interpreter cannot
+        pass it on, in the callback of a weak reference say, would be lost, and the server would go on.
+        """
+        ended = threading.Event()
+        before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        try:
+            ended.wait()
+        finally:
+            self.shutdown()
+            thread.join()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def server_bind(self) -> None:
         """Bind without looking up the machine's own name, which can take long."""
@@ -115,7 +134,7 @@ def is_loopback(address: str) -> bool:
 
 
 def open_server(source: LiveSource, host: str, port: int) -> LiveServer:
-    """Open the port; requests wait there until ``serve_forever``.
+    """Open the port; requests wait there until ``serve_until_interrupted``, or ``serve_forever`` in a thread.
 
     Parameters
     ----------
