@@ -178,6 +178,32 @@ def plot_band_content(title: str, content: Mapping[str, Any], *, reference_label
     )
 
 
+def plot_band_errors(title: str, sets: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """Plot the root mean square error of each band.
+
+    Parameters
+    ----------
+    sets
+        Crystal to label to errors (n,), eV, the lowest band first. One or two sets; the first is ours.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    columns = min(max(len(sets), 1), 4)
+    rows = -(-len(sets) // columns)
+    figure = new_figure(3.2 * columns, 3.2 * rows)
+    for place, (crystal, errors) in enumerate(sets.items()):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        for (label, values), (colour, _), marker in zip(errors.items(), LINES, ("o", "s"), strict=False):
+            axes.plot(range(1, len(values) + 1), values, color=colour, linestyle="", marker=marker, label=label)
+        tidy(axes, x="band, the lowest first", y="rms error (eV)" if place % columns == 0 else "", title=crystal)
+        axes.set_ylim(bottom=0.0)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        if place == 0:
+            axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
 def drawn_range(levels: Iterable[ArrayLike], window: tuple[float, float]) -> tuple[float, float]:
     """Return the energies (low, high), eV, that a plot shows: down to the lowest level, or as far as `DEEPEST` has it.
 

@@ -116,6 +116,20 @@ def test_new_trials_are_shown_and_nothing_else_is_read_again(store, source, monk
     assert [(run["name"], run["done"]) for run in second["live"]["runs"]] == [("Al", 1), ("Si", 2)]
 
 
+@pytest.mark.postgresql
+def test_a_server_that_many_drivers_share_is_read_too(postgresql_server):
+    location = postgresql_server.new_schema()
+    with TrialStore.open(location) as store, TrialStore.open(location, read_only=True) as reader:
+        source = LiveSource(reader, standing_of(reader), "demo", every=EVERY)
+        with store.exclusive(begin(store, "Si")):
+            store.append(trial("demo/Si", 0, 4.0))
+            assert head_of(source)["live"]["runs"][0]["done"] == 1
+            store.append(trial("demo/Si", 1, 3.0))
+            head = head_of(source)
+            assert (head["live"]["runs"][0]["done"], head["live"]["trouble"]) == (2, "")
+            assert "ours" in element_of(head, "Si")
+
+
 def test_snapshots_are_made_once_in_a_while(store, reader):
     begin(store, "Si")
     source = LiveSource(reader, standing_of(reader), "demo", every=60.0)
@@ -326,22 +340,24 @@ def test_who_can_reach_it(source, store):
 
 WRITER = """
 import sys
+import time
 from dftbparam.store import TrialStore
 from tests.report.support.live_store import trial
 with TrialStore.open(sys.argv[1]) as store:
     with store.exclusive("demo/Si"):
         for index in range(int(sys.argv[2])):
             store.append(trial("demo/Si", index, 100.0 - index))
+            time.sleep(0.02)
 """
 
 
 def test_another_process_writes_meanwhile(store, source, tmp_path):
-    begin(store, "Si", evaluations=60)
+    begin(store, "Si", evaluations=25)
     seen = []
     with served(source) as opened:
-        command = [sys.executable, "-c", WRITER, str(tmp_path / "trials.sqlite"), "60"]
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "trials.sqlite"), "25"]
         writer = subprocess.Popen(command, stderr=subprocess.PIPE)
-        while writer.poll() is None or not seen or seen[-1] < 60:
+        while writer.poll() is None or not seen or seen[-1] < 25:
             head = json.loads(ask(opened, "/live.json")[1])
             assert head["live"]["trouble"] == ""
             seen.append(head["live"]["runs"][0]["done"])

@@ -7,12 +7,14 @@ import itertools
 import json
 import math
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from dftbparam.elements import all_symbols
 from dftbparam.errors import InputError
+from dftbparam.publish.scores import scores_value
 from dftbparam.reference import birch_murnaghan
 from dftbparam.report.html import FIGURES, collect_results, element_plots, render_page, report_tables, table_plots
 from dftbparam.report.html.curves import REACH, energy_volume
@@ -167,6 +169,35 @@ def test_another_damaged_file_costs_only_its_part(campaign, name):
     assert (detail["convergence"] is None) == (name == "trials.csv")
 
 
+def test_a_published_set_is_read_from_its_scores(campaign, tmp_path):
+    """As `dftbparam publish` writes them: short names of the cards, one file for all elements."""
+    scores = {symbol: json.loads((campaign / symbol / "score.json").read_text()) for symbol in ("Si", "Al")}
+    results = {
+        symbol: SimpleNamespace(cards=one["cards"], uncertainty=one.get("uncertainty"), symbol=symbol)
+        for symbol, one in scores.items()
+    }
+    results["Ge"] = SimpleNamespace(cards={}, uncertainty=None, symbol="Ge")
+    folder = tmp_path / "dftbparam-x"
+    folder.mkdir()
+    write(folder / "scores.json", scores_value(results, {"Fe": ("implodes", "no dimer")}))
+    record = json.loads((campaign / "Si" / "parameters.json").read_text())["elements"]["Si"]
+    write(folder / "parameters.json", {"schema_version": 1, "elements": {"Si": record}})
+    found = collect_results([folder])
+    runs = collect_results([campaign])
+    assert list(found.results) == ["Al", "Si"]
+    for symbol in ("Al", "Si"):
+        assert found.results[symbol].ours == runs.results[symbol].ours
+        assert found.results[symbol].published == runs.results[symbol].published
+    assert found.results["Si"].score.uncertainty == runs.results["Si"].score.uncertainty
+    assert found.reasons["Fe"] == "left out of the set: implodes; no dimer"
+    assert "no report card" in found.reasons["Ge"]
+    assert ["shells.3s.radius", 4.0] in element_of(render_page(found), "Si")["detail"]["record"]
+    (folder / "scores.json").write_text("{")
+    (problem,) = collect_results([folder]).problems
+    assert problem.where == "dftbparam-x/scores.json"
+    assert str(tmp_path) not in problem.message
+
+
 def test_a_run_without_manifest_is_shown_with_a_note(campaign):
     (campaign / "Si" / "manifest.json").unlink()
     found = collect_results([campaign])
@@ -280,7 +311,7 @@ def test_plots_of_everything(campaign):
     names = [name for name, _ in itertools.islice(table_plots(found), 3)]  # all of them take ten seconds
     assert names == [f"table-mean_abs_dV-{side}" for side in ("ours", "published", "difference")]
     assert [name for name, _ in element_plots(found.results["Si"])] == [
-        "Si-energy-volume", "Si-bands-diamond", "Si-convergence", "Si-uncertainty",
+        "Si-energy-volume", "Si-bands-diamond", "Si-band-errors", "Si-convergence", "Si-uncertainty",
     ]  # fmt: skip
     assert len([*element_plots(found.results["Al"])]) == 2
 

@@ -15,6 +15,7 @@ from dftbparam.report.html.records import (
     MANIFEST_NAME,
     PARAMETERS_NAME,
     SCORE_NAME,
+    SET_NAME,
     TRIALS_NAME,
     StoredBandFile,
     StoredCard,
@@ -22,6 +23,7 @@ from dftbparam.report.html.records import (
     StoredManifest,
     StoredParameters,
     StoredScore,
+    StoredSet,
     StoredTrial,
     read_record,
     read_trials,
@@ -102,7 +104,8 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     Parameters
     ----------
     folders
-        Each a run folder (it holds score.json) or a folder of such folders, looked into one level deep, by name.
+        Each a run folder (it holds score.json), a folder of such folders, looked into one level deep, by name, or a
+        published set (it holds scores.json).
     dataset
         Reference set that tells which elements could have been fitted at all.
 
@@ -123,26 +126,25 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     found: dict[str, Result] = {}
     problems: list[Problem] = []
     notes: list[str] = []
+    left_out: dict[str, str] = {}
     for folder in folders:
-        for path in _run_folders(Path(folder)):
-            result = read_run(path, _shown(path, Path(folder)), problems, notes)
-            if result is None:
-                continue
+        for result in _results(Path(folder), problems, notes, left_out):
             earlier = found.pop(result.symbol, None)
             if earlier is not None:
                 notes.append(f"{result.symbol} was found twice: {result.source} is shown, {earlier.source} is not")
             found[result.symbol] = result
-    if not found and not problems:
+    if not found and not problems and not left_out:
         raise InputError(
             f"no results in {', '.join(repr(str(folder)) for folder in folders)}: neither they nor the folders in them "
-            f"hold {SCORE_NAME}",
+            f"hold {SCORE_NAME}, nor are they published sets with {SET_NAME}",
             folders=[str(folder) for folder in folders],
         )
     results = {symbol: found[symbol] for symbol in all_symbols() if symbol in found}
     return Collection(
         sources=tuple(_name(Path(folder)) for folder in folders),
         results=results,
-        reasons=_reasons([Path(folder) for folder in folders], results, problems, notes, dataset),
+        reasons=_reasons([Path(folder) for folder in folders], results, problems, notes, dataset)
+        | {symbol: why for symbol, why in left_out.items() if symbol not in results},
         problems=tuple(problems),
         notes=tuple(notes),
     )
@@ -164,13 +166,56 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.iterdir() if path.is_dir() and (path / SCORE_NAME).exists())
 
 
+def _results(folder: Path, problems: list[Problem], notes: list[str], left_out: dict[str, str]) -> Iterator[Result]:
+    """Yield the results of a published set, or of the run folders in a folder."""
+    if (folder / SET_NAME).exists():
+        yield from _read_set(folder, problems, left_out)
+        return
+    for path in _run_folders(folder):
+        result = read_run(path, _shown(path, folder), problems, notes)
+        if result is not None:
+            yield result
+
+
+def _read_set(folder: Path, problems: list[Problem], left_out: dict[str, str]) -> list[Result]:
+    """Read a published set: cards, uncertainty and parameters; its trials stayed with the runs."""
+    try:
+        scores = read_record(folder / SET_NAME, StoredSet)
+    except DftbparamError as error:
+        problems.append(Problem(f"{_name(folder)}/{SET_NAME}", _without_path(error.message, folder / SET_NAME)))
+        return []
+    parameters = None
+    try:
+        parameters = read_record(folder / PARAMETERS_NAME, StoredParameters)
+    except DftbparamError as error:
+        message = _without_path(error.message, folder / PARAMETERS_NAME)
+        problems.append(Problem(f"{_name(folder)}/{PARAMETERS_NAME}", message))
+    left_out |= {symbol: f"left out of the set: {'; '.join(why)}" for symbol, why in scores.left_out.items()}
+    found = []
+    for symbol in all_symbols():
+        one = scores.elements.get(symbol)
+        if one is None:
+            continue
+        cards = {name: one.cards[key] for name, key in ((OURS, "ours"), (PUBLISHED, "ptbp")) if key in one.cards}
+        if OURS not in cards:
+            left_out.setdefault(symbol, "the set has parameters of it, and no report card")
+            continue
+        score = StoredScore(schema_version=1, symbol=symbol, cards=cards, uncertainty=one.uncertainty)
+        found.append(Result(symbol, _name(folder), score, parameters))
+    return found
+
+
+def _without_path(message: str, path: Path) -> str:
+    """A message that does not tell where a file lies."""
+    return message.replace(f"{path}", path.name, 1).removeprefix(f"{path.name}: ")
+
+
 def read_run(path: Path, source: str, problems: list[Problem], notes: list[str]) -> Result | None:
     """Read one run folder; None where its score cannot be read. ``problems`` and ``notes`` are added to."""
     symbol = path.name if path.name in all_symbols() else ""
 
     def failed(error: DftbparamError, name: str) -> None:
-        message = error.message.replace(f"{path / name}", name, 1)
-        problems.append(Problem(f"{source}/{name}", message.removeprefix(f"{name}: "), symbol))
+        problems.append(Problem(f"{source}/{name}", _without_path(error.message, path / name), symbol))
 
     try:
         score = read_record(path / SCORE_NAME, StoredScore)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from dftbparam.elements import all_symbols
-from dftbparam.report.bands import plot_band_content
+from dftbparam.report.bands import plot_band_content, plot_band_errors
 from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, plot_crystals
 from dftbparam.report.html.collect import Collection, Result
 from dftbparam.report.html.curves import Array, energy_volume
-from dftbparam.report.html.elements import parameter_rows
+from dftbparam.report.html.elements import band_rows, parameter_rows
 from dftbparam.report.html.figures import Figure, available, difference, value_of
 from dftbparam.report.html.places import places
 from dftbparam.report.periodic_table import plot_periodic_table
@@ -98,6 +98,12 @@ def element_plots(result: Result) -> Iterator[tuple[str, Drawing]]:
             f"{result.symbol}-bands-{levels.crystal.replace(' ', '-')}",
             plot_band_content(f"{result.symbol}, {levels.crystal}", levels.model_dump()),
         )
+    errors: dict[str, dict[str, list[float]]] = {}
+    for row in band_rows(result):
+        if row["per_band"]:
+            errors.setdefault(row["crystal"], {})[SIDES[row["set"]]] = row["per_band"]
+    if errors:
+        yield f"{result.symbol}-band-errors", plot_band_errors(f"{result.symbol}: errors of bands", errors)
     if result.trials:
         rows = [{"index": trial.index, "objective": trial.objective} for trial in result.trials]
         yield f"{result.symbol}-convergence", plot_convergence(f"{result.symbol}: search", rows)

@@ -20,13 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dftbparam.errors import FileFormatError
 
 SCORE_NAME: Final = "score.json"
+SET_NAME: Final = "scores.json"
 PARAMETERS_NAME: Final = "parameters.json"
 TRIALS_NAME: Final = "trials.csv"
 BANDS_NAME: Final = "bands.json"
 MANIFEST_NAME: Final = "manifest.json"
 
 KNOWN_VERSION: Final = 1
-"""The ``schema_version`` of all four JSON files that this code understands."""
+"""The ``schema_version`` of all these JSON files that this code understands."""
 
 PARAMETER_PREFIX: Final = "parameter."
 """Of the columns of trials.csv that hold search parameters."""
@@ -240,6 +241,21 @@ class StoredBandFile(_Stored):
     symbol: str
     structures: tuple[StoredLevels, ...] = ()
     provenance: dict[str, Any] = Field(default_factory=dict)
+
+
+class StoredSetElement(_Stored):
+    """One element of a published set: cards under ``ours`` and ``ptbp``."""
+
+    cards: dict[str, StoredCard] = Field(default_factory=dict)
+    uncertainty: StoredUncertainty | None = None
+
+
+class StoredSet(_Stored):
+    """scores.json of a published set."""
+
+    schema_version: int
+    elements: dict[str, StoredSetElement] = Field(default_factory=dict)
+    left_out: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class StoredParameters(_Stored):
