@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dftbparam.campaign import fit as campaign_fit
+from dftbparam.campaign.fit_bands import AlignedBands
 from dftbparam.cli import fit as cli_fit
 from dftbparam.cli import progress as cli_progress
 from dftbparam.errors import CalculationError, EngineError
@@ -19,6 +21,7 @@ from dftbparam.propose import proposer_names
 from dftbparam.publish import public_command, read_manifest, verify_folder
 from dftbparam.reference import load_dataset
 from dftbparam.reference.dataset import dataset_folder
+from dftbparam.report.html.records import StoredBandFile
 from dftbparam.repulsion.forms import FORMS
 from dftbparam.score import ReportCard
 from dftbparam.score.uncertainty import Uncertainty
@@ -370,3 +373,24 @@ def test_a_missing_dftbplus_is_exit_3_and_leaves_no_folder(run, no_search, tmp_p
     assert result.exit_code == 3
     assert "conda install -c conda-forge dftbplus" in result.stderr
     assert not out.exists()
+
+
+def test_bands_are_written_as_the_report_reads_them():
+    """The content of bands.json, of a reference that is shipped; levels are checked where they are computed."""
+    data = load_dataset("gpaw-pbe")
+    reference = next(one for one in data.bands if one.symbol == "Al" and one.partner is None)
+    skipped = 1
+    levels = reference.array[:, skipped:] + 0.25
+    result = SimpleNamespace(
+        parameters=SimpleNamespace(name="dftbparam-Al", provenance={"versions": {"numpy": "2"}}),
+        best=SimpleNamespace(index=7),
+    )
+    request = campaign_fit.FitRequest(symbol="Al", references="gpaw-pbe", out=Path("unused"))
+    assert cli_fit._bands(request, result, data, []) is None
+    written = cli_fit._bands(request, result, data, [AlignedBands(reference, skipped, {"this fit": levels})])
+    assert written["provenance"]["reference"]["checksum"] == data.checksum
+    assert (written["provenance"]["trial"], written["provenance"]["engine"]) == (7, "embedded")
+    (read,) = StoredBandFile.model_validate_json(json.dumps(written)).structures
+    assert (read.crystal, read.skipped) == (reference.name, skipped)
+    np.testing.assert_allclose(np.transpose(read.sets["this fit"]) - np.transpose(read.dft[skipped:]), 0.25, atol=2e-4)
+    assert read.labels[0] == (0.0, "Γ")
