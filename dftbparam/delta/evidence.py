@@ -8,7 +8,7 @@ normal, of unit variance. The offsets are a part of the model, so that their unc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -91,15 +91,30 @@ def expand(rows: Array, level: int, elements: int, mixing: Array) -> Array:
     return np.concatenate(parts, axis=1)
 
 
-def posterior(statistics: Statistics, hyper: Hyperparameters, without: int | None = None) -> Posterior:
-    """Weights given all observations, or those of all folds but one; by QR of [R/σ; 1]."""
-    stack = []
-    for (level, kind), (triangle, _) in statistics.triangles(without).items():
-        rows = expand(triangle[:, :-1], level, statistics.elements, hyper.mixing)
-        stack.append(np.concatenate([rows, triangle[:, -1:]], axis=1) / hyper.noise[level, kind])
-    size = hyper.mixing.shape[1] * statistics.weights + statistics.level_count * statistics.elements
-    stack.append(np.eye(size, size + 1))
-    whole: Array = np.asarray(np.linalg.qr(np.concatenate(stack), mode="r"))
+def posterior(statistics: Statistics, hyper: Hyperparameters) -> Posterior:
+    """Weights given all observations, by QR of their rows over their noise with the prior's below them."""
+    return _solve(list(_scaled(statistics, hyper).values()), _size(statistics, hyper))
+
+
+def _size(statistics: Statistics, hyper: Hyperparameters) -> int:
+    return int(hyper.mixing.shape[1]) * statistics.weights + statistics.level_count * statistics.elements
+
+
+def _scaled(statistics: Statistics, hyper: Hyperparameters) -> dict[int, Array]:
+    """Rows [A/σ | y/σ] of each fold, all levels and kinds together, as a triangle."""
+    found = {}
+    for fold in sorted({key[0] for key in statistics.factors}):
+        stack = []
+        for (level, kind), (triangle, _) in statistics.triangles(fold).items():
+            rows = expand(triangle[:, :-1], level, statistics.elements, hyper.mixing)
+            stack.append(np.concatenate([rows, triangle[:, -1:]], axis=1) / hyper.noise[level, kind])
+        whole = np.concatenate(stack)
+        found[fold] = np.asarray(np.linalg.qr(whole, mode="r")) if len(whole) > whole.shape[1] else whole
+    return found
+
+
+def _solve(parts: Sequence[Array], size: int) -> Posterior:
+    whole: Array = np.asarray(np.linalg.qr(np.concatenate([*parts, np.eye(size, size + 1)]), mode="r"))
     triangle, right = whole[:size, :size], whole[:size, size]
     # Rows of R are defined up to their sign; positive diagonals make files of the same data the same.
     sign = np.where(np.diag(triangle) < 0.0, -1.0, 1.0)[:, None]
@@ -265,8 +280,9 @@ def cross_validate(statistics: Statistics, hyper: Hyperparameters) -> HeldOut:
     """Predict the energies of each fold from all others."""
     errors = np.zeros(len(statistics.energies))
     variances = np.zeros_like(errors)
-    for fold in np.unique(statistics.folds):
-        solved = posterior(statistics, hyper, int(fold))
+    scaled = _scaled(statistics, hyper)
+    for fold in sorted(scaled):
+        solved = _solve([part for other, part in scaled.items() if other != fold], _size(statistics, hyper))
         for level in range(statistics.level_count):
             mine = np.flatnonzero((statistics.folds == fold) & (statistics.levels == level))
             if len(mine):

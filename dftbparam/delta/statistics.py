@@ -169,11 +169,11 @@ class Statistics:
         """Number of weights m."""
         return int(self.energy_rows.shape[1]) - self.elements
 
-    def triangles(self, without: int | None = None) -> dict[tuple[int, str], tuple[Array, int]]:
-        """Factors of each level and kind over all folds but one: R (k, m + elements + 1) and the number of rows."""
+    def triangles(self, fold: int | None = None) -> dict[tuple[int, str], tuple[Array, int]]:
+        """Factors of each level and kind, of one fold or all: rows (k, m + elements + 1), and how many they are of."""
         found: dict[tuple[int, str], list[Factor]] = {}
-        for (fold, level, kind), factor in self.factors.items():
-            if fold != without and factor.count:
+        for (own, level, kind), factor in self.factors.items():
+            if fold in (None, own):
                 found.setdefault((level, kind), []).append(factor)
         used = self.weights + self.elements + 1
         return {

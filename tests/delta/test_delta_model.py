@@ -19,7 +19,7 @@ from dftbparam.delta.evidence import (
 from dftbparam.delta.features import describe, fit_maps
 from dftbparam.delta.kernels import JITTER, KINDS, RadialKernel, choose
 from dftbparam.delta.statistics import Factor, Sample, collect
-from dftbparam.delta.training import assign_folds, calibrate, train
+from dftbparam.delta.training import TrainingOptions, assign_folds, calibrate, train
 from dftbparam.errors import ElementError, ParameterError, ReferenceDataError
 
 SETTINGS = DescriptorSettings(max_radial=3, max_angular=2)
@@ -207,6 +207,20 @@ def test_error_bars_and_metrics(model):
     assert model.provenance["samples_with_forces"] == 25
 
 
+def test_a_base_that_hurts_is_said(samples, pair_forces):
+    """A reference of pair forces alone, which DFTB below it can only disturb."""
+    disturbed = []
+    for sample in samples:
+        atoms = sample.atoms.copy()
+        atoms.calc = pair_forces()
+        energy = atoms.get_potential_energy() - sample.base_energy
+        disturbed.append(Sample(sample.atoms, energy, group=sample.group, base_energy=sample.base_energy))
+    options = TrainingOptions(kernels=(RadialKernel("matern52", 2.0),), inducing=150)
+    scores = train(disturbed, options=options).metrics["levels"]["reference"]
+    assert scores["rmse"] > scores["rmse_without_base"]
+    assert scores["negative_transfer"] is True
+
+
 def test_supercells_have_the_same_energy_and_error_bar_per_atom(model, samples):
     atoms = samples[0].atoms
     one, many = model.predict(atoms), model.predict(atoms.repeat((2, 1, 2)))
@@ -234,8 +248,6 @@ def test_outside_the_domain_is_said(model, samples):
 
 
 def test_training_is_the_same_every_time(samples, model):
-    from dftbparam.delta.training import TrainingOptions
-
     options = TrainingOptions(kernels=(RadialKernel("matern52", 2.0),), inducing=150, compare=False)
     again = train(samples, options=options)
     assert np.array_equal(again.posterior.mean, model.posterior.mean)
