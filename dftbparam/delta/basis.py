@@ -93,9 +93,9 @@ class Basis:
         """Atoms of each element, (number of elements,)."""
         return np.array([np.count_nonzero(atoms.numbers == z) for z in self.numbers], dtype=np.float64)
 
-    def describe(self, atoms: Atoms, *, derivatives: bool = False) -> list[Local]:
+    def describe(self, atoms: Atoms, *, derivatives: bool = False, project: bool = True) -> list[Local]:
         """Coordinates of the atoms of a structure; see `dftbparam.delta.features.describe`."""
-        return describe(atoms, self.settings, self.maps, derivatives=derivatives)
+        return describe(atoms, self.settings, self.maps, derivatives=derivatives, project=project)
 
     def squared_distances(self, local: Local) -> Array:
         """Squared distances of atoms to the inducing environments of their element, (n, m_Z)."""
@@ -177,17 +177,12 @@ class Basis:
 
         The same numbers as the rows times the weights, at a cost that does not grow with weights times pairs.
         """
-        points = self.points[local.number]
         value, slope = self.kernel(self.squared_distances(local))
         weighted = slope * weights
-        total = weighted.sum(axis=1)
-        # dE/d(pair) = Σ_m w_m κ'_im (2 dx·(x_i − X_m) + dϱ²)
-        pull = 2.0 * (total[:, None] * local.x - weighted @ points)
-        pairs = np.einsum("pcq,pq->pc", local.dx, pull[local.centres]) + local.drest * total[local.centres][:, None]
+        pairs, strain = local.pull(weighted @ self.points[local.number], weighted.sum(axis=1))
         forces = np.zeros((size, 3))
         for axis in range(3):
             forces[:, axis] = -np.bincount(local.neighbours, weights=pairs[:, axis], minlength=size)
-        strain = np.einsum("nabq,nq->ab", local.strain_x, pull) + np.einsum("nab,n->ab", local.strain_rest, total)
         return value @ weights, forces, (0.5 * (strain + strain.T))[VOIGT]
 
 

@@ -84,6 +84,8 @@ class Local:
         (p, 3, q) and (p, 3), 1/Angstrom.
     strain_x, strain_rest
         (n, 3, 3, q) and (n, 3, 3): derivatives with respect to strain.
+    raw, chart
+        What all this was made from. Where derivatives are not projected, those of ``raw`` are all there is.
     """
 
     number: int
@@ -97,6 +99,46 @@ class Local:
     drest: Array
     strain_x: Array
     strain_rest: Array
+    raw: RawBlock
+    chart: ElementMap
+
+    def pull(self, along: Array, total: Array) -> tuple[Array, Array]:
+        """Derivatives of a function of the distances t_im to points X_m, without projecting those of coordinates.
+
+        With W_im = df/dt_im, df/dp̂_i = −(2/s) V Σ_m W_im X_m − (2/s²) μ Σ_m W_im, which the derivatives of the power
+        spectrum are contracted with: one pass through them.
+
+        Parameters
+        ----------
+        along, total
+            Σ_m W_im X_m, (n, q), and Σ_m W_im, (n,).
+
+        Returns
+        -------
+        df/dr of the pairs, (p, 3), and df/d(strain), (3, 3), not symmetrised.
+        """
+        chart, lengths = self.chart, self.raw.norms()
+        slopes = {}
+        inward = np.zeros(len(self.atoms))
+        for pair, values in self.raw.values.items():
+            place = slice(*chart.pairs[pair]) if pair in chart.pairs else slice(0, 0)
+            if pair in chart.pairs:
+                slopes[pair] = (
+                    -2.0 / chart.scale * (along @ chart.axes[place].T)
+                    - 2.0 / chart.scale**2 * total[:, None] * chart.mean[place]
+                )
+            else:
+                slopes[pair] = np.zeros_like(values)
+            inward += np.einsum("nf,nf->n", slopes[pair], values) / lengths
+        pairs, strain = np.zeros((len(self.centres), 3)), np.zeros((3, 3))
+        for pair, slope in slopes.items():
+            unit = self.raw.values[pair] / lengths[:, None]
+            slope = (slope - unit * inward[:, None]) / lengths[:, None]
+            rows, values = self.raw.gradients[pair]
+            pairs[rows] += (values @ slope[self.centres[rows]][:, :, None])[..., 0]
+            of, strained = self.raw.strains[pair]
+            strain += np.einsum("nabf,nf->ab", strained, slope[of])
+        return pairs, strain
 
 
 def fit_maps(structures: Sequence[Atoms], settings: DescriptorSettings, *, seed: int = 0) -> dict[int, ElementMap]:
@@ -152,9 +194,19 @@ def _fit_map(table: Array, places: Mapping[NeighbourPair, tuple[int, int]]) -> E
 
 
 def describe(
-    atoms: Atoms, settings: DescriptorSettings, maps: Mapping[int, ElementMap], *, derivatives: bool = False
+    atoms: Atoms,
+    settings: DescriptorSettings,
+    maps: Mapping[int, ElementMap],
+    *,
+    derivatives: bool = False,
+    project: bool = True,
 ) -> list[Local]:
     """Compute the coordinates of all atoms of a structure, one `Local` an element.
+
+    Parameters
+    ----------
+    derivatives, project
+        Whether derivatives are computed, and whether those of the coordinates, too: `Local.pull` needs none.
 
     Raises
     ------
@@ -175,10 +227,10 @@ def describe(
             available=known,
         )
     blocks = power_spectra(atoms, settings, derivatives=derivatives)
-    return [_local(block, maps[block.number]) for block in blocks]
+    return [_local(block, maps[block.number], project) for block in blocks]
 
 
-def _local(block: RawBlock, chart: ElementMap) -> Local:
+def _local(block: RawBlock, chart: ElementMap, project: bool) -> Local:
     """Coordinates of a block; the whole descriptor is projected at once, [V, μ], and its gradient never copied."""
     n, q = len(block.atoms), chart.axes.shape[1]
     scale = chart.scale
@@ -215,7 +267,7 @@ def _local(block: RawBlock, chart: ElementMap) -> Local:
         return dx / scale, drest / scale**2
 
     p = len(block.centres)
-    if block.gradients:
+    if block.gradients and project:
         dx, drest = derivative(block.gradients, block.centres, (p, 3))
         strain_x, strain_rest = derivative(block.strains, np.arange(n), (n, 3, 3))
     else:
@@ -223,5 +275,5 @@ def _local(block: RawBlock, chart: ElementMap) -> Local:
         strain_x, strain_rest = np.zeros((0, 3, 3, q)), np.zeros((0, 3, 3))
     return Local(
         block.number, block.atoms, raw / scale, rest / scale**2, full / scale, block.centres, block.neighbours,
-        dx, drest, strain_x, strain_rest,
+        dx, drest, strain_x, strain_rest, block, chart,
     )  # fmt: skip

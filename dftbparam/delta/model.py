@@ -138,7 +138,7 @@ class DeltaModel:
         energy = float(counts @ self.element_offsets(at))
         forces, strain = np.zeros((len(atoms), 3)), np.zeros(6)
         nearest = {}
-        local = self.basis.describe(atoms, derivatives=derivatives)
+        local = self.basis.describe(atoms, derivatives=derivatives, project=False)
         for one in local:
             nearest[one.number] = nearest_inducing(self.basis, one)
             if derivatives:
