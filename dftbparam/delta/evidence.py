@@ -25,19 +25,24 @@ chemistry decides, so that data decide them; where they do not (an element seen 
 of another composition says so."""
 
 PRIOR_WIDTH: Final = 2.0
-"""Standard deviation of the normal priors of logarithms of scales and noises, and of the entries of W."""
+"""Standard deviation of the normal priors of logarithms of scales, and of the entries of W."""
 
 RATIO_WIDTH: Final = 0.3
 """Standard deviation of the prior of ρ around 1: levels of theory describe the same energy, and few structures of the
 higher one must not be enough to deny that."""
 
-BOUNDS: Final[Mapping[str, tuple[float, float]]] = {
-    "energy": (1e-4, 2.0),
-    "forces": (1e-3, 5.0),
-    "stress": (1e-3, 5.0),
+NOISE: Final[Mapping[str, tuple[float, float, float]]] = {
+    "energy": (1e-4, 2e-3, 0.02),
+    "forces": (1e-3, 0.03, 2.0),
+    "stress": (1e-3, 0.02, 1.0),
 }
-"""Where the noise of a kind of data may lie: eV/atom, eV/Angstrom, eV/atom. The lower ends are what DFT with converged
-settings reproduces."""
+"""Noise of a kind of data, eV/atom, eV/Angstrom, eV/atom: least, usual, most. The least is what DFT with converged
+settings reproduces. Noise stands for what descriptors cannot resolve as well. The upper ends matter where there are few
+structures: the marginal likelihood then has a second maximum at which energies are noise altogether and forces alone
+are learnt, so that nothing ties crystals together."""
+
+NOISE_WIDTH: Final = 1.0
+"""Standard deviation of the logarithm of noise around the usual one."""
 
 Structure = Literal["single", "autoregressive", "coregional"]
 
@@ -191,12 +196,13 @@ class _Problem:
         self.shape_size = len(start)
         self.noise_at = {}
         for key in self.keys:
-            low, high = BOUNDS[key[1]]
+            least, usual, most = NOISE[key[1]]
             self.noise_at[key] = len(start)
-            start.append(float(np.log(np.clip(0.03 * spread * (1.0 if key[1] == "energy" else 3.0), 2.0 * low, high))))
-            bounds.append((float(np.log(low)), float(np.log(high))))
+            start.append(float(np.log(usual)))
+            bounds.append((float(np.log(least)), float(np.log(most))))
         self.start, self.bounds = np.array(start), bounds
         widths = np.full(len(start), PRIOR_WIDTH)
+        widths[self.shape_size :] = NOISE_WIDTH
         if structure == "autoregressive":
             widths[self.levels : self.shape_size] = RATIO_WIDTH
         self.prior = gpytorch.priors.NormalPrior(torch.from_numpy(self.start), torch.from_numpy(widths))

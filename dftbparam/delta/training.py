@@ -33,6 +33,7 @@ KERNELS: Final = (
     RadialKernel("matern52", 2.0),
     RadialKernel("matern52", 4.0),
     RadialKernel("rbf", 1.0),
+    RadialKernel("rbf", 2.0),
 )
 """Kernels compared by their marginal likelihood unless one is given."""
 
