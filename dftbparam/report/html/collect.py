@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from dftbparam.elements import all_symbols
-from dftbparam.errors import DftbparamError, FileFormatError, InputError, StoreError
+from dftbparam.errors import DftbparamError, FileFormatError, InputError, ParameterError, StoreError
 from dftbparam.reference import DEFAULT_DATASET, load_dataset
 from dftbparam.report.html.records import (
     BANDS_NAME,
@@ -297,7 +297,7 @@ def _states(folders: Sequence[Path], notes: list[str]) -> dict[str, str]:
         try:
             with TrialStore.open(folder / STORE_NAME, read_only=True) as store:
                 overview = store.overview()
-        except StoreError as error:
+        except (ParameterError, StoreError) as error:
             notes.append(f"{_name(folder)}/{STORE_NAME} tells nothing of runs ({type(error).__name__})")
             continue
         for run in overview:
