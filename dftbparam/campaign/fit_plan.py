@@ -320,7 +320,8 @@ def _own_crystals(symbol: str, data: Dataset) -> tuple[CrystalReference, ...]:
             raise
         raise ReferenceDataError(
             f"{error.message}; of {symbol} it has binaries ({', '.join(compounds)}): to fit on them, say where the "
-            "partners' parameters come from, e.g. partners ptbp",
+            "partners' parameters come from, e.g. --partners ptbp, or in a campaign "
+            'file partners = "ptbp"',
             symbol=symbol,
         ) from None
 
