@@ -150,18 +150,25 @@ def run(method: str, train_on: list[Any], held_out: list[Any]) -> dict[str, Any]
     }
 
 
-def read_results() -> list[dict[str, Any]]:
-    """Rows of this code; of systems that have none yet, those of earlier code."""
+def every_result() -> list[dict[str, Any]]:
     if not RESULTS.exists():
         return []
-    rows = [json.loads(line) for line in RESULTS.read_text().splitlines() if line.strip()]
-    latest = {row["system"]: max(r["code"] for r in rows if r["system"] == row["system"]) for row in rows}
+    return [json.loads(line) for line in RESULTS.read_text().splitlines() if line.strip()]
+
+
+def read_results() -> list[dict[str, Any]]:
+    """Rows of one code for each system: the one with the most rows, the later one of two."""
+    rows = every_result()
+    counts: dict[tuple[str, int], int] = {}
+    for row in rows:
+        counts[row["system"], row["code"]] = counts.get((row["system"], row["code"]), 0) + 1
+    latest = {system: max((n, code) for (name, code), n in counts.items() if name == system)[1] for system, _ in counts}
     return [row for row in rows if row["code"] == latest[row["system"]]]
 
 
 def learning_curves(cache: Path, only: list[str] | None) -> None:
     samples = data(cache)
-    done = {(r["system"], r["method"], r["n"], r["seed"]) for r in read_results() if r["code"] == CODE}
+    done = {(r["system"], r["method"], r["n"], r["seed"]) for r in every_result() if r["code"] == CODE}
     RESULTS.parent.mkdir(exist_ok=True)
     for seed in SEEDS:
         for name, system in SYSTEMS.items():
