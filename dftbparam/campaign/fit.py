@@ -32,6 +32,7 @@ from dftbparam.campaign.partners import pair_tables
 from dftbparam.campaign.run import CampaignOutcome, Progress, run_campaign
 from dftbparam.campaign.scoring import score_tables
 from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
+from dftbparam.elements import parse_configuration
 from dftbparam.engine.base import Engine
 from dftbparam.engine.factory import make_engine
 from dftbparam.errors import CalculationError
@@ -42,6 +43,7 @@ from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.score.uncertainty import Uncertainty
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
+from dftbparam.slako.pseudoatom import free_atom
 from dftbparam.space import ElementParameters, ParameterSet, RepulsionParameters, SearchSpace, load_parameter_set
 from dftbparam.store import STORE_NAME, Trial, TrialStore
 
@@ -178,7 +180,7 @@ def run_fit(
     if outcome.best is None:
         kinds = ", ".join(f"{n} {name}" for name, n in outcome.failures.items())
         raise CalculationError(f"{request.symbol}: none of {len(outcome.trials)} trials succeeded ({kinds})")
-    leaders = _leaders(outcome.trials, BINARY_CANDIDATES if context.binary else CANDIDATES)
+    leaders = _leaders(context, outcome.trials, BINARY_CANDIDATES if context.binary else CANDIDATES)
     candidates = [_candidate(context, data, engine, trial) for trial in leaders]
     chosen = min(candidates, key=lambda candidate: (candidate.objective, candidate.trial.index))
     record = chosen.record
@@ -290,10 +292,27 @@ class _Candidate(_Scored):
     objective: float
 
 
-def _leaders(trials: Sequence[Trial], n: int) -> list[Trial]:
-    """The best n trials, best first; the earlier of equals first."""
+def _leaders(context: FitContext, trials: Sequence[Trial], n: int) -> list[Trial]:
+    """The best n trials, best first; the earlier of equals first.
+
+    Trials whose on-site shift puts an empty shell below an occupied one are passed over where there are others: such an
+    atom is another one as soon as it is in a compound, and `dftbparam.publish.gate` refuses it.
+    """
     finished = [trial for trial in trials if trial.objective is not None]
-    return sorted(finished, key=lambda trial: (trial.objective, trial.index))[:n]
+    chosen = [trial for trial in finished if _in_order(context, trial)] or finished
+    return sorted(chosen, key=lambda trial: (trial.objective, trial.index))[:n]
+
+
+def _in_order(context: FitContext, trial: Trial) -> bool:
+    """Whether the empty shells of the element lie above all occupied ones."""
+    record = parameters_of(context, trial.parameters)
+    if not record.on_site:
+        return True
+    occupations = parse_configuration(record.configuration)
+    free = free_atom(context.symbol, record.configuration, tuple(record.shells), context.functional)
+    levels = {**free.levels, **record.on_site}
+    top = max(levels[nl] for nl in record.shells if occupations[nl] > 0.0)
+    return all(levels[nl] > top for nl in record.shells if occupations[nl] == 0.0)
 
 
 def _scored(context: FitContext, data: Dataset) -> tuple[CrystalReference, ...]:

@@ -437,7 +437,7 @@ def test_dimers_and_layers_are_fitted_like_crystals(ptbp):
 def test_bad_targets(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         Targets.parse(text)
-    with pytest.raises(InputError):
+    with pytest.raises(ValidationError):
         FitRequest(symbol="Si", out=tmp_path, targets=text)
 
 

@@ -14,7 +14,7 @@ from dftbparam.campaign.evaluate import (
     parameters_of,
     repulsion_search,
 )
-from dftbparam.campaign.fit import FitRequest, run_fit
+from dftbparam.campaign.fit import FitRequest, _leaders, run_fit
 from dftbparam.campaign.scoring import energy_curves, score_tables
 from dftbparam.engine.embedded import EmbeddedEngine
 from dftbparam.errors import InputError, ParameterError
@@ -24,6 +24,7 @@ from dftbparam.score.short_range import DISTANCES
 from dftbparam.slako.build import build_tables
 from dftbparam.space import RepulsionParameters, load_parameter_set
 from dftbparam.space.element_space import element_space, starting_points
+from dftbparam.store import Trial
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +167,15 @@ def test_small_fit_resumes_and_improves(tmp_path):
     # Another seed contradicts the run.
     with pytest.raises(ParameterError, match="seed"):
         run_fit(request.model_copy(update={"seed": 4, "resume": True}))
+
+
+def test_an_empty_shell_below_an_occupied_one_is_not_chosen():
+    """Barium's 5d lies 0.02 Hartree above 6s in the free atom: a shift of -0.1 turns them round."""
+    context = FitContext(symbol="Ba", references=())
+    radii = {"radius_6s": 8.0, "radius_6p": 8.0, "radius_5d": 8.0, "radius_density": 12.0, "power": 2.0}
+    trials = [
+        Trial(run_id="x", index=i, x=(0.5,), parameters={**radii, "shift_5d": shift}, status="finished", objective=y)
+        for i, (shift, y) in enumerate([(-0.1, 1.0), (0.0, 3.0), (0.1, 2.0)])
+    ]
+    assert [trial.index for trial in _leaders(context, trials, 2)] == [2, 1]
+    assert [trial.index for trial in _leaders(context, trials[:1], 2)] == [0]

@@ -321,7 +321,7 @@ def test_starting_points_come_first(path: Path) -> None:
 @pytest.mark.parametrize(
     ("point", "words"),
     [
-        ({"r_s": 1.0, "r_p": 4.0, "r_d": 4.0}, r"r_s = 1.0 Bohr lies outside \[2.0, 8.0\]"),
+        ({"r_s": 1.0, "r_p": 4.0, "r_d": 4.0}, r"r_s = 1.0 Bohr lies outside \[2, 8\]"),
         ({"r_s": 3.0, "r_p": float("nan"), "r_d": 4.0}, "r_p = nan"),
         ({"r_s": 3.0, "r_p": 4.0}, "miss the parameters r_d"),
         ({"r_s": 3.0, "r_p": 4.0, "r_d": 4.0, "r_f": 4.0}, "names r_f, which the space lacks"),
