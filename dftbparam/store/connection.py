@@ -23,7 +23,7 @@ from typing import Any, Final, Self, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, StaticPool
 
-from dftbparam.errors import DftbparamError, ParameterError, StoreError
+from dftbparam.errors import ParameterError, StoreError
 
 BUSY_SECONDS: Final = 30.0
 """How long to wait for another process that writes: a commit takes milliseconds, a slow network disk seconds."""
@@ -220,7 +220,7 @@ class Database:
         # Connection exceptions, shutdown and start-up, too many connections, deadlock, serialisation.
         return str(state).startswith(("08", "57P", "53300", "40P01", "40001"))
 
-    def _translated(self, error: sa.exc.SQLAlchemyError) -> DftbparamError:
+    def _translated(self, error: sa.exc.SQLAlchemyError) -> StoreError:
         cause = cause_of(error)
         state = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
         if self._will_pass(error):
@@ -228,7 +228,9 @@ class Database:
         elif "locked" in cause or "busy" in cause:
             advice = f"another process has held it for over {BUSY_SECONDS:.0f} s"
         elif "not a database" in cause:
-            return ParameterError(f"{self.where} is not a trial store, or damaged ({cause})", where=self.where)
+            return StoreError(
+                f"{self.where} is not a trial store, or damaged ({cause})", where=self.where, foreign=True
+            )
         elif "full" in cause or state.startswith("53100"):
             advice = "it cannot be written, the disk is full; nothing of this was stored, so make space and go on"
         elif "readonly" in cause or state.startswith(("25006", "42501")):

@@ -94,8 +94,11 @@ class TrialStore:
             store = cls(database, version)
             if create:
                 store._upgrade()
-        except DftbparamError:
+        except DftbparamError as error:
             database.close()
+            if error.data.get("foreign"):
+                # Of a store that is in use it is a loss; of one that is only named, the wrong name.
+                raise ParameterError(error.message, where=database.where) from None
             raise
         return store
 

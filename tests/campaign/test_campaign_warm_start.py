@@ -9,7 +9,7 @@ import pytest
 from dftbparam.campaign.fit import FitRequest, plan_fit, run_fit
 from dftbparam.campaign.warm_start import BEST, NEIGHBOURS, find_starts, plan_starts
 from dftbparam.elements import element
-from dftbparam.errors import FileFormatError, ParameterError, StoreError
+from dftbparam.errors import FileFormatError, ParameterError
 from dftbparam.slako.pseudoatom import free_atom
 from dftbparam.space import ParameterSet, load_parameter_set
 from dftbparam.space.build import build_space
@@ -179,7 +179,7 @@ def test_bad_files(tmp_path, saved, stored):
     with pytest.raises(FileFormatError, match="not JSON"):
         find_starts((str(tmp_path / "text.json"),), "Si")
     (tmp_path / "broken.sqlite").write_bytes(b"SQLite format 3\x00" + b"\xff" * 300)
-    with pytest.raises(StoreError):
+    with pytest.raises(ParameterError, match="is not a trial store, or damaged"):
         find_starts((str(tmp_path / "broken.sqlite"),), "Si")
 
 
