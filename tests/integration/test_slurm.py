@@ -177,7 +177,7 @@ def test_a_campaign_with_a_cancelled_job(slurm: Slurm, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"queue": "nosuch"}, r"a job could not be submitted: .*invalid partition"),
+        ({"queue": "nosuch"}, r"a job could not be submitted \(.*invalid partition.*does the batch system"),
         ({"more": 'python = "/no/such/python"'}, r"ended before a worker of it reached tcp://.* see its output in"),
     ],
     ids=["partition", "python"],
