@@ -230,7 +230,11 @@ def _opened(campaign: CampaignFile) -> Iterator[TrialStore]:
     from dftbparam.store import TrialStore
 
     new = not campaign.out.exists()
-    prepare_folder(campaign.out)
+    try:
+        prepare_folder(campaign.out)
+    except ParameterError as error:
+        text = error.message.replace("choose another one with --out", "name another one")
+        raise ParameterError(f"{campaign.path}: out: {text}", **error.data) from None
     try:
         store = TrialStore.open(campaign.store)
     except DftbparamError as error:

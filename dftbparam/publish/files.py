@@ -33,8 +33,7 @@ def prepare_folder(folder: Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise ParameterError(
-            f"output folder {str(folder)!r} cannot be written ({error.strerror}); choose another one "
-            "(--out; in a campaign file 'out')",
+            f"output folder {str(folder)!r} cannot be written ({error.strerror}); choose another one with --out",
             path=str(folder),
         ) from None
     return folder
