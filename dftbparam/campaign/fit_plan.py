@@ -20,7 +20,7 @@ from dftbparam.errors import InputError, ParameterError, ReferenceDataError
 from dftbparam.propose import proposer, proposer_names
 from dftbparam.reference import DEFAULT_DATASET, BandReference, CrystalReference, Dataset, load_dataset
 from dftbparam.repulsion.forms import get_form
-from dftbparam.score.objective import BINARY_WEIGHTS, Targets
+from dftbparam.score.objective import Targets
 from dftbparam.space.build import DEFAULTS, ElementSpace, build_space
 from dftbparam.space.definition import DEFAULT_SPACE, load_space
 
@@ -267,7 +267,6 @@ def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[s
         command=request.dftbplus,
         functional=functional,
         superposition=partners.superposition,
-        weights=BINARY_WEIGHTS,
         partners=partners,
         targets=targets,
         bands=_bands(data, chosen, targets),

@@ -71,7 +71,8 @@ def reference_root() -> Path:
 
 def list_datasets() -> tuple[str, ...]:
     """Names of the data sets that come with the package."""
-    return tuple(sorted(file.parent.name for file in reference_root().glob("*/dataset.toml")))
+    names = (file.parent.name for file in reference_root().glob("*/dataset.toml"))
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT_DATASET, name)))
 
 
 def load_dataset(name_or_dir: str | Path = DEFAULT_DATASET) -> Dataset:

@@ -13,7 +13,9 @@ another. The denominators are errors one can live with, an eighth to a quarter o
 
 Binary crystals enter like elemental ones; dE of each is the error of its energy above the most stable crystal *of the
 same composition*, because only such energies differ by nothing but structure. A crystal that is alone of its
-composition has no dE. The denominators are others there (`BINARY_WEIGHTS`).
+composition has no dE. The denominators are others there (`BINARY_WEIGHTS`). Where an element's own crystals are fitted
+together with its binaries, each of the two kinds has its three means over its own denominators, and all six enter the
+root of squares: neither kind is bought with the other, whatever their numbers.
 
 Errors of single crystals are cut (dV at 60 %, dB at 400 %, dE at 2 eV): beyond, a number says no more than "wrong".
 
@@ -167,8 +169,10 @@ class Objective:
         (n,), increasing, in units of each crystal's reference volume; from 0.6 or less to 1.6 or more. A deeper well
         below 0.6 counts like any other; a point there without an energy (the overlap of a strongly compressed crystal
         may be singular) is left out.
-    weights, targets
-        See `Weights` and `Targets`.
+    weights, binary_weights
+        For elemental and for binary crystals; see `Weights`. The price of unsound curves is that of the first.
+    targets
+        See `Targets`.
     """
 
     def __init__(
@@ -177,13 +181,16 @@ class Objective:
         relative_volumes: ArrayLike,
         weights: Weights | None = None,
         targets: Targets | None = None,
+        binary_weights: Weights | None = None,
     ) -> None:
         x = np.asarray(relative_volumes, dtype=np.float64)
         if x.ndim != 1 or len(x) < WINDOW + 2 or not np.all(np.diff(x) > 0.0):
             raise InputError(f"a scan needs at least {WINDOW + 2} increasing relative volumes, got {x.tolist()}")
         if not references:
             raise InputError("no reference crystal to compare with")
-        self.weights = weights or Weights()
+        binary = np.array([reference.partner is not None for reference in references], dtype=bool)
+        weighed = ((~binary, weights or Weights()), (binary, binary_weights or BINARY_WEIGHTS))
+        self._kinds = tuple((which, weight) for which, weight in weighed if which.any())
         self.targets = targets or Targets()
         self.references = tuple(references)
         self.relative_volumes = x
@@ -253,13 +260,14 @@ class Objective:
 
     def value(self, measures: Measures, wall: float = 0.0, electronic: float = 0.0) -> float:
         """Weigh the measures, the dimer's violation of the wall in eV, and `electronic` into J."""
-        w = self.weights
-        volume = _mean(measures.dV, 60.0) / w.volume
-        bulk = _mean(measures.dB, 400.0) / w.bulk_modulus
-        phase = _mean(measures.dE[self._others], 2.0) / w.phase_energy
+        squares = electronic
+        for which, w in self._kinds:
+            volume = _mean(measures.dV[which], 60.0) / w.volume
+            bulk = _mean(measures.dB[which], 400.0) / w.bulk_modulus
+            phase = _mean(measures.dE[which & self._others], 2.0) / w.phase_energy
+            squares += self.targets.eos**2 * (volume**2 + bulk**2 + phase**2)
         unsound = measures.unsound.sum() + (1.0 / 3.0 + wall if wall > 0.0 else 0.0)
-        squares = self.targets.eos**2 * (volume**2 + bulk**2 + phase**2) + electronic
-        return float(np.sqrt(squares) + w.unsound * unsound)
+        return float(np.sqrt(squares) + self._kinds[0][1].unsound * unsound)
 
     def of_card(self, card: ReportCard, wall: float = 0.0, electronic: float = 0.0) -> float:
         """J from a report card instead of a scan; the same residuals, from the card's finer fits.

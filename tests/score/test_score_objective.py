@@ -3,7 +3,7 @@ import pytest
 
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, load_dataset
-from dftbparam.score.objective import BandErrors, Objective, Targets, Weights
+from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Objective, Targets, Weights
 
 X = np.array([0.6, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.2, 1.4, 1.6])
 
@@ -82,7 +82,14 @@ def test_energies_are_compared_within_a_composition():
     measures = objective.measure(curves(crystals, objective, shift={"zincblende": 0.1, "fluorite": 7.0, "fcc": -3.0}))
     np.testing.assert_allclose(measures.dE, [0.0, 0.1, 0.0, 0.0], atol=1e-6)
     assert measures.compared.tolist() == [False, True, False, False]
-    assert objective.value(measures) == pytest.approx(0.1 / 0.05, rel=1e-4)
+    assert objective.value(measures) == pytest.approx(0.1 / BINARY_WEIGHTS.phase_energy, rel=1e-4)
+    # Two kinds of crystals: each has its own means and denominators, and is not thinned out by the other's number.
+    stretched = np.array([1.0, 1.0, 1.0, 1.04])
+    changed = [
+        crystal.model_copy(update={"volume": crystal.volume * by}).energies(volumes)
+        for crystal, volumes, by in zip(crystals, objective.volumes, stretched, strict=True)
+    ]
+    assert objective(np.array(changed)) == pytest.approx(4.0 / Weights().volume, rel=1e-3)
 
 
 def test_targets_join_the_sum_of_squares(crystals):
