@@ -28,15 +28,16 @@ from dftbparam.campaign.scoring import (
     crystal_settings,
     dimer_curve,
     energy_curves,
+    fit_crystals,
 )
 from dftbparam.campaign.target_scoring import checked, compute_bands
 from dftbparam.elements import element
 from dftbparam.engine.base import Engine, Result, Settings
 from dftbparam.engine.factory import make_engine
-from dftbparam.errors import CalculationError, DftbparamError
+from dftbparam.errors import CalculationError, DftbparamError, NoMinimum
 from dftbparam.reference import BandReference, CrystalReference
 from dftbparam.score.bands import BandScore
-from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Measures, Objective, Targets, Weights
+from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Measures, Objective, Targets, Weights, Zero
 from dftbparam.score.short_range import DISTANCES, contact_distance
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
@@ -84,6 +85,8 @@ class FitContext:
         For crystals of the element alone, and for those with a partner.
     targets
         What counts beside E(V), and how much.
+    stable
+        The partners' most stable crystals, where formation energies are a target.
     bands
         Band structures behind the targets ``bands`` and ``gaps``.
     fixed
@@ -101,6 +104,7 @@ class FitContext:
     binary_weights: Weights = BINARY_WEIGHTS
     partners: ParameterSet | None = None
     targets: Targets = field(default_factory=Targets)
+    stable: tuple[CrystalReference, ...] = ()
     bands: tuple[BandReference, ...] = ()
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
@@ -145,10 +149,14 @@ class FitContext:
                 "elements": {name: record.model_dump(mode="json") for name, record in self.frozen.items()},
             }
             out["scc_tolerance"] = SCC_TOLERANCE
+        if self.stable:
+            out["formed_from"] = [reference.model_dump(mode="json") for reference in self.stable]
         if self.fixed:
             out["fixed"] = dict(self.fixed)
         if self.targets != Targets():
-            out["targets"] = asdict(self.targets)
+            weights = asdict(self.targets)
+            # Younger than the others: runs begun before it do not name it.
+            out["targets"] = {name: value for name, value in weights.items() if name != "formation" or value > 0.0}
             # Numbers by the thousand: their checksum says as much.
             out["bands"] = {one.name: hashlib.sha256(one.model_dump_json().encode()).hexdigest() for one in self.bands}
         return out
@@ -162,7 +170,12 @@ def repulsion_search(context: FitContext) -> RepulsionSearch:
     """Return the inner search of a context, made once per process."""
     if context not in _SEARCHES:
         objective = Objective(
-            context.references, context.volumes, context.weights, context.targets, context.binary_weights
+            context.references,
+            context.volumes,
+            context.weights,
+            context.targets,
+            context.binary_weights,
+            zeros_of(context),
         )
         _SEARCHES[context] = RepulsionSearch(
             context.symbol, context.form, context.references, objective, context.frozen
@@ -170,6 +183,37 @@ def repulsion_search(context: FitContext) -> RepulsionSearch:
         while len(_SEARCHES) > 16:
             _SEARCHES.popitem(last=False)
     return _SEARCHES[context]
+
+
+def zeros_of(context: FitContext) -> dict[str, Zero]:
+    """Compute the energies of the partners' stable crystals, as report cards do.
+
+    Raises
+    ------
+    NoMinimum
+        A partner's own tables have no minimum there, so that there is no formation energy to fit.
+    """
+    zeros: dict[str, Zero] = {}
+    for crystal in context.stable:
+        record = context.frozen[crystal.symbol]
+        made = ParameterSet.model_validate(
+            {
+                "name": "partner",
+                "functional": context.functional,
+                "superposition": context.superposition,
+                "elements": {crystal.symbol: record},
+            }
+        )
+        tables = build_tables(made, [crystal.symbol])
+        fit = fit_crystals(tables, [crystal], _engine(context.engine, context.command))[1][crystal.name]
+        if isinstance(fit, DftbparamError):
+            raise NoMinimum(
+                f"the partner {crystal.symbol} has no minimum as {crystal.prototype} to count formation energies from: "
+                f"{fit.message}",
+                symbol=crystal.symbol,
+            )
+        zeros[crystal.symbol] = Zero(fit.e0, crystal.energy)
+    return zeros
 
 
 @cache

@@ -24,6 +24,7 @@ from dftbparam.campaign.evaluate import (
     parameters_of,
     repulsion_search,
     tables_of,
+    zeros_of,
 )
 from dftbparam.campaign.executor import Executor
 from dftbparam.campaign.executor import executor as make_executor
@@ -166,6 +167,8 @@ def run_fit(
     data, context = plan.data, plan.context
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
+    # A partner without a minimum would fail every trial: said before the first one.
+    zeros_of(context)
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(TrialStore.open(request.out / STORE_NAME))

@@ -13,6 +13,7 @@ from dftbparam.campaign.cluster import load_profile
 from dftbparam.campaign.dask_services import check_address
 from dftbparam.campaign.evaluate import FitContext
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners
+from dftbparam.campaign.target_scoring import stable_elements
 from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
 from dftbparam.campaign.warm_start import PlannedStart, plan_starts
 from dftbparam.elements import element
@@ -203,6 +204,7 @@ def check_fit(request: FitRequest, partners: Collection[str], form: str) -> None
     _functional(data)
     chosen = _binaries(request, data, partners)
     _bands(data, chosen, Targets.parse(request.targets))
+    _formed_from(request.symbol, data, chosen, Targets.parse(request.targets))
     if "repulsion" in request.model_fields_set and form != request.repulsion:
         raise ParameterError(
             f"repulsion {request.repulsion} does not combine with that of the partners, which is {form}: leave it out",
@@ -248,6 +250,7 @@ def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[s
             command=request.dftbplus,
             functional=functional,
             targets=targets,
+            stable=_formed_from(request.symbol, data, chosen, targets),
             bands=_bands(data, chosen, targets),
         )
         return data, context, ()
@@ -269,6 +272,7 @@ def _plan_evaluations(request: FitRequest) -> tuple[Dataset, FitContext, tuple[s
         superposition=partners.superposition,
         partners=partners,
         targets=targets,
+        stable=_formed_from(request.symbol, data, chosen, targets),
         bands=_bands(data, chosen, targets),
     )
     form = common_form(context.frozen) if context.frozen else request.repulsion
@@ -344,6 +348,46 @@ def _bands(data: Dataset, crystals: Sequence[CrystalReference], targets: Targets
             dataset=data.name,
         )
     return found
+
+
+def _formed_from(
+    symbol: str, data: Dataset, crystals: Sequence[CrystalReference], targets: Targets
+) -> tuple[CrystalReference, ...]:
+    """The partners' stable crystals, where formation energies are a target; says what is missing for one."""
+    if targets.formation == 0.0:
+        return ()
+    binaries = [crystal for crystal in crystals if crystal.partner is not None]
+    if not binaries:
+        raise ReferenceDataError(
+            "the target formation needs binaries among the crystals to fit: name a data set that has them and the "
+            "partners' parameters, e.g. --references acwf-oxides-pbe --partners SET",
+            target="formation",
+        )
+    stable = stable_elements(binaries, data)
+    lacking = [name for name in dict.fromkeys(s for c in binaries for s in c.symbols) if name not in stable]
+    if lacking:
+        raise ReferenceDataError(
+            f"the target formation needs crystals of every element in the same data set; {data.name!r} has none of "
+            f"{', '.join(lacking)}",
+            target="formation",
+        )
+    own = stable[symbol]
+    if own.name not in {crystal.name for crystal in crystals}:
+        raise ReferenceDataError(
+            f"the target formation needs {symbol}'s most stable crystal among those that are fitted: add "
+            f"{own.prototype} to --crystals",
+            target="formation",
+        )
+    for crystal in binaries:
+        cutoffs = {data.cutoff(name) for name in (crystal.compound, *crystal.symbols)} - {None}
+        if len(cutoffs) > 1:
+            raise ReferenceDataError(
+                f"{crystal.name}: the reference energies of the compound and its elements have different cutoffs "
+                f"({', '.join(f'{value:g}' for value in sorted(c for c in cutoffs if c))} eV), so that they have no "
+                "formation energy",
+                target="formation",
+            )
+    return tuple(crystal for name, crystal in stable.items() if name != symbol)
 
 
 def _functional(data: Dataset) -> str:

@@ -199,7 +199,7 @@ def fit(
         typer.Option(
             "--targets",
             metavar="NAME[:WEIGHT],...",
-            help="What to fit: eos, bands, gaps, each with a weight if need be, e.g. eos,bands:2.",
+            help="What to fit: eos, bands, gaps, formation, each with a weight if need be, e.g. eos,bands:2.",
             show_default="eos",
         ),
     ] = None,

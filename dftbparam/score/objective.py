@@ -27,6 +27,10 @@ with; they do not depend on the repulsion, and are computed once an evaluation::
 with b the mean over band structures of their weighted error (``rms`` of `dftbparam.score.bands`), and g that of the
 magnitudes of the errors of the gaps. The error of one band structure is cut at 3 eV, which is also what one that could
 not be computed counts as.
+
+The target ``formation`` adds (w_formation <|dF|> / 0.2 eV)^2 in the same place: dF is the error of the formation energy
+of a binary crystal (`dftbparam.score.phases`). It does depend on the repulsion. The zeros are the element's own most
+stable crystal, which has to be among those fitted, and the partners' (`Zero`).
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ from numpy.typing import ArrayLike, NDArray
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, EosFitter
 from dftbparam.score.card import ReportCard
-from dftbparam.score.phases import stable_of_composition
+from dftbparam.score.phases import fractions, stable_of_composition
 from dftbparam.score.soundness import LOW, OWN_WELL, TOLERANCE
 
 Array = NDArray[np.float64]
@@ -72,9 +76,10 @@ too soft and its CaO 35 % too hard with one and the same oxygen), and a search t
 the weights for elements, oxygen fitted to CaO, TiO and ZnO made MgO 16 % too large; with 2 %, 30 % and 0.05 eV chlorine
 got phase energies right to 0.04 eV and zincblende LiCl 13 % too small."""
 
-TARGETS: Final[Mapping[str, float]] = {"eos": 1.0, "bands": 0.3, "gaps": 0.3}
+TARGETS: Final[Mapping[str, float]] = {"eos": 1.0, "bands": 0.3, "gaps": 0.3, "formation": 0.2}
 """What a fit may aim at, and the error that counts as one (eV; E(V) has the denominators of `Weights`). A third of an
-eV is what bands of sets that are made for energies alone miss several times over."""
+eV is what bands of sets that are made for energies alone miss several times over; formation energies, in eV per atom,
+they miss by half an eV."""
 
 LARGEST_BAND_ERROR: Final = 3.0
 """eV at which the error of a band structure or of a gap is cut."""
@@ -90,6 +95,7 @@ class Targets:
     eos: float = 1.0
     bands: float = 0.0
     gaps: float = 0.0
+    formation: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
@@ -136,6 +142,14 @@ class Targets:
 
 
 @dataclass(frozen=True)
+class Zero:
+    """Energy per atom, eV, of an element's most stable crystal: by the tables, and in the reference."""
+
+    energy: float
+    reference: float
+
+
+@dataclass(frozen=True)
 class BandErrors:
     """Weighted errors of band structures and errors of their gaps (signed), eV, by crystal; NaN for a failure."""
 
@@ -148,7 +162,8 @@ class Measures:
     """What an objective is made of; arrays (m,) in the order of the crystals, NaN where there is no minimum.
 
     ``unsound`` is u of the module, 0 for a sound curve; ``compared`` tells the crystals that have a phase energy: those
-    that are not themselves the most stable of their composition.
+    that are not themselves the most stable of their composition. ``formation`` are the errors of formation energies of
+    the binaries, where these are a target; else empty.
     """
 
     dV: Array
@@ -156,6 +171,7 @@ class Measures:
     dE: Array
     unsound: Array
     compared: NDArray[np.bool_]
+    formation: Array = field(default_factory=lambda: np.empty(0))
 
 
 class Objective:
@@ -173,6 +189,13 @@ class Objective:
         For elemental and for binary crystals; see `Weights`. The price of unsound curves is that of the first.
     targets
         See `Targets`.
+    zeros
+        Per partner what compounds are formed from; needed for the target ``formation``.
+
+    Raises
+    ------
+    InputError
+        Volumes that are no scan, no crystal, or a formation energy without binaries or without a zero.
     """
 
     def __init__(
@@ -182,6 +205,7 @@ class Objective:
         weights: Weights | None = None,
         targets: Targets | None = None,
         binary_weights: Weights | None = None,
+        zeros: Mapping[str, Zero] | None = None,
     ) -> None:
         x = np.asarray(relative_volumes, dtype=np.float64)
         if x.ndim != 1 or len(x) < WINDOW + 2 or not np.all(np.diff(x) > 0.0):
@@ -201,6 +225,7 @@ class Objective:
         self.stable = _stable(references)
         self._phase = energies - energies[self.stable]
         self._others = np.arange(len(energies)) != self.stable
+        self._formation = _Formation(references, zeros or {}) if self.targets.formation > 0.0 else None
         m, n = self.volumes.shape
         starts = np.arange(n - WINDOW + 1)
         windows = np.stack([self.volumes[:, a : a + WINDOW] for a in starts], axis=1)  # (m, starts, window)
@@ -241,7 +266,12 @@ class Objective:
             fall = float(curve.max() - min(curve[0], curve[-1])) if len(curve) else 2.0
             unsound[c] = 5.0 / 3.0 + min(fall, 2.0)
         dE = (e0 - e0[self.stable]) - self._phase
-        return Measures(dV=dV, dB=dB, dE=dE, unsound=unsound, compared=self._others)
+        return Measures(
+            dV=dV, dB=dB, dE=dE, unsound=unsound, compared=self._others, formation=self._formation_errors(e0)
+        )
+
+    def _formation_errors(self, e0: Array) -> Array:
+        return np.empty(0) if self._formation is None else self._formation.errors(e0)
 
     def electronic(self, errors: BandErrors | None) -> float:
         """The targets beside E(V) as what they add under the root of J; 0 without any."""
@@ -266,6 +296,7 @@ class Objective:
             bulk = _mean(measures.dB[which], 400.0) / w.bulk_modulus
             phase = _mean(measures.dE[which & self._others], 2.0) / w.phase_energy
             squares += self.targets.eos**2 * (volume**2 + bulk**2 + phase**2)
+        squares += (self.targets.formation * _mean(measures.formation, 2.0) / TARGETS["formation"]) ** 2
         unsound = measures.unsound.sum() + (1.0 / 3.0 + wall if wall > 0.0 else 0.0)
         return float(np.sqrt(squares) + self._kinds[0][1].unsound * unsound)
 
@@ -293,6 +324,7 @@ class Objective:
                 dE=(energy - energy[self.stable]) - self._phase,
                 unsound=np.array(unsound),
                 compared=self._others,
+                formation=self._formation_errors(energy),
             ),
             wall,
             electronic,
@@ -301,6 +333,40 @@ class Objective:
     def __call__(self, energies: Array) -> float:
         """J of curves (m, n), eV/atom on `volumes`."""
         return self.value(self.measure(energies))
+
+
+class _Formation:
+    """Errors of formation energies as a linear map of the minima."""
+
+    def __init__(self, references: Sequence[CrystalReference], zeros: Mapping[str, Zero]) -> None:
+        own = [i for i, crystal in enumerate(references) if crystal.partner is None]
+        binaries = [i for i, crystal in enumerate(references) if crystal.partner is not None]
+        if not own or not binaries:
+            raise InputError(
+                "formation energies need the element's own crystals and binaries among those that are fitted"
+            )
+        stable = min(own, key=lambda i: references[i].energy)
+        symbol = references[stable].symbol
+        self._map = np.zeros((len(binaries), len(references)))
+        self._constant = np.zeros(len(binaries))
+        for row, i in enumerate(binaries):
+            crystal = references[i]
+            self._map[row, i] = 1.0
+            self._constant[row] = -crystal.energy
+            for name, share in fractions(crystal).items():
+                if name == symbol:
+                    self._map[row, stable] -= share
+                    self._constant[row] += share * references[stable].energy
+                elif name in zeros:
+                    self._constant[row] += share * (zeros[name].reference - zeros[name].energy)
+                else:
+                    raise InputError(f"{crystal.name}: no energy of a crystal of {name} to form it from", symbol=name)
+        self._used = self._map != 0.0
+
+    def errors(self, e0: Array) -> Array:
+        """Errors (binaries,), eV/atom, of minima (m,); NaN where one that is needed is missing."""
+        terms = np.where(self._used, self._map * e0, 0.0)
+        return np.asarray(terms.sum(axis=1) + self._constant)
 
 
 def _stable(references: Sequence[CrystalReference]) -> NDArray[np.int64]:

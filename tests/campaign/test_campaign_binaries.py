@@ -379,6 +379,39 @@ def test_bands_are_those_of_the_crystals_that_are_fitted(bands_of_silicon, tmp_p
         plan_fit(request.model_copy(update={"crystals": ("fcc",)}))
 
 
+def test_formation_energies_as_a_target(tmp_path, ptbp):
+    request = FitRequest(
+        symbol="Mg",
+        references="acwf-oxides-pbe",
+        partners="ptbp",
+        crystals=("fcc", "rocksalt", "fluorite"),
+        targets="eos,formation:2",
+        out=tmp_path,
+    )
+    context = plan_fit(request).context
+    assert [(one.symbol, one.prototype) for one in context.stable] == [("O", "sc")]
+    assert context.settings()["targets"]["formation"] == 2.0
+    # The same number from the report card, which takes its own way to every minimum.
+    card = score_crystals(
+        build_tables(ptbp, ["Mg", "O"]), "Mg", context.references, load_dataset("acwf-oxides-pbe"), EmbeddedEngine()
+    )
+    found = repulsion_search(context).objective.measure(np.array([c.energies(v) for c, v in as_scored(card, context)]))
+    np.testing.assert_allclose(found.formation, [one.error for one in card.formation], atol=2e-3)
+    with pytest.raises(ReferenceDataError, match="add fcc to --crystals"):
+        plan_fit(request.model_copy(update={"crystals": ("bcc", "rocksalt")}))
+    with pytest.raises(ReferenceDataError, match="needs binaries among the crystals to fit"):
+        plan_fit(request.model_copy(update={"crystals": (), "partners": None}))
+
+
+def as_scored(card, context):
+    """Crystals as the card found them, and the volumes of the fit: curves with known minima."""
+    by_name = {one.prototype: one for one in card.crystals}
+    for reference, volumes in zip(context.references, repulsion_search(context).objective.volumes, strict=True):
+        one = by_name[reference.name]
+        update = {"volume": one.volume, "bulk_modulus": one.bulk_modulus, "energy": one.energy}
+        yield reference.model_copy(update=update), volumes
+
+
 def test_targets_are_part_of_what_a_run_was_begun_with(bands_of_silicon):
     references = load_dataset().crystals_of("Si")
     plain = FitContext(symbol="Si", references=references).settings()

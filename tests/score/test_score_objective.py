@@ -3,7 +3,7 @@ import pytest
 
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, load_dataset
-from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Objective, Targets, Weights
+from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Objective, Targets, Weights, Zero
 
 X = np.array([0.6, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.2, 1.4, 1.6])
 
@@ -90,6 +90,45 @@ def test_energies_are_compared_within_a_composition():
         for crystal, volumes, by in zip(crystals, objective.volumes, stretched, strict=True)
     ]
     assert objective(np.array(changed)) == pytest.approx(4.0 / Weights().volume, rel=1e-3)
+
+
+def test_formation_energies_are_those_of_the_definition():
+    """Planted shifts of every minimum, against the sum written out by hand."""
+
+    def crystal(prototype, energy, partner=None):
+        return CrystalReference(
+            symbol="Mg",
+            partner=partner,
+            prototype=prototype,
+            volume=10.0,
+            bulk_modulus=1.0,
+            bulk_modulus_derivative=4.0,
+            energy=energy,
+        )
+
+    crystals = [
+        crystal("fcc", 0.02),
+        crystal("bcc", 0.0),
+        crystal("rocksalt", -3.0, "O"),
+        crystal("fluorite", -2.0, "O"),
+    ]
+    objective = Objective(crystals, X, targets=Targets(formation=1.0), zeros={"O": Zero(energy=-5.0, reference=0.5)})
+    shift = {"fcc": 7.0, "bcc": -0.3, "rocksalt": 0.4, "fluorite": -0.1}
+    measures = objective.measure(curves(crystals, objective, shift=shift))
+    oxygen = -5.0 - 0.5
+    expected = [0.4 - 0.5 * (-0.3) - 0.5 * oxygen, -0.1 - (-0.3) / 3 - 2 / 3 * oxygen]
+    np.testing.assert_allclose(measures.formation, expected, atol=1e-6)
+    phases = np.mean([7.3])  # fcc above bcc; compositions of one crystal have none
+    assert objective.value(measures) == pytest.approx(
+        np.hypot(min(phases, 2.0) / Weights().phase_energy, np.mean(np.minimum(np.abs(expected), 2.0)) / 0.2), rel=1e-4
+    )
+    missing = curves(crystals, objective, shift=shift)
+    missing[3] = np.linspace(0.0, 1.0, len(X))
+    assert np.isnan(objective.measure(missing).formation).tolist() == [False, True]
+    with pytest.raises(InputError, match="no energy of a crystal of O to form it from"):
+        Objective(crystals, X, targets=Targets(formation=1.0))
+    with pytest.raises(InputError, match="need the element's own crystals and binaries"):
+        Objective(crystals[:2], X, targets=Targets(formation=1.0))
 
 
 def test_targets_join_the_sum_of_squares(crystals):
