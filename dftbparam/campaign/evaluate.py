@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -185,8 +185,9 @@ def repulsion_search(context: FitContext) -> RepulsionSearch:
     return _SEARCHES[context]
 
 
+@lru_cache(maxsize=16)
 def zeros_of(context: FitContext) -> dict[str, Zero]:
-    """Compute the energies of the partners' stable crystals, as report cards do.
+    """Compute the energies of the partners' stable crystals, as report cards do; once per process.
 
     Raises
     ------
@@ -195,17 +196,9 @@ def zeros_of(context: FitContext) -> dict[str, Zero]:
     """
     zeros: dict[str, Zero] = {}
     for crystal in context.stable:
-        record = context.frozen[crystal.symbol]
-        made = ParameterSet.model_validate(
-            {
-                "name": "partner",
-                "functional": context.functional,
-                "superposition": context.superposition,
-                "elements": {crystal.symbol: record},
-            }
-        )
-        tables = build_tables(made, [crystal.symbol])
-        fit = fit_crystals(tables, [crystal], _engine(context.engine, context.command))[1][crystal.name]
+        made = parameter_set(replace(context, symbol=crystal.symbol), context.frozen[crystal.symbol], "partner")
+        engine = _engine(context.engine, context.command)
+        fit = fit_crystals(build_tables(made, [crystal.symbol]), [crystal], engine)[1][crystal.name]
         if isinstance(fit, DftbparamError):
             raise NoMinimum(
                 f"the partner {crystal.symbol} has no minimum as {crystal.prototype} to count formation energies from: "
@@ -304,6 +297,10 @@ def evaluate(values: dict[str, Any], context: FitContext) -> TrialResult:
         },
     }
     metrics = {**_metrics(measures, len(errors)), "wall_violation": fitted.wall}
+    if context.targets.formation > 0.0:
+        binaries = [reference.name for reference in context.references if reference.partner is not None]
+        details["formation"] = {name: _number(value) for name, value in zip(binaries, measures.formation, strict=True)}
+        metrics["mean_abs_formation_error"] = _mean(measures.formation)
     if context.bands:
         found = [score for score in bands.values() if score is not None]
         metrics["bands_rms"] = float(np.mean([score.rms for score in found])) if found else None

@@ -167,8 +167,6 @@ def run_fit(
     data, context = plan.data, plan.context
     engine = make_engine(request.engine, command=request.dftbplus, keep="never")
     versions = engine.versions()
-    # A partner without a minimum would fail every trial: said before the first one.
-    zeros_of(context)
     with contextlib.ExitStack() as stack:
         if store is None:
             store = stack.enter_context(TrialStore.open(request.out / STORE_NAME))
@@ -251,8 +249,15 @@ def search_fit(
     """Search only: evaluate the trials of a fit, without the report card at the end. Arguments as of `run_fit`.
 
     `run_fit` on the same store then finds all trials there, and goes on with the report card.
+
+    Raises
+    ------
+    NoMinimum
+        Formation energies are a target, and a partner's stable crystal has no minimum by its own tables.
     """
     data, context = plan.data, plan.context
+    # A partner without a minimum would fail every trial: said before the first one.
+    zeros_of(context)
     settings = {**context.settings(), "dataset": data.name, "dataset_checksum": data.checksum}
     if request.start_from != (PUBLISHED_START,):
         settings["start_from"] = [{"origin": one.origin, "values": dict(one.values)} for one in plan.starts]

@@ -13,7 +13,7 @@ from dftbparam.campaign.cluster import load_profile
 from dftbparam.campaign.dask_services import check_address
 from dftbparam.campaign.evaluate import FitContext
 from dftbparam.campaign.partners import choose_partners, common_form, load_partners
-from dftbparam.campaign.target_scoring import stable_elements
+from dftbparam.campaign.target_scoring import cutoff_conflict, stable_elements
 from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
 from dftbparam.campaign.warm_start import PlannedStart, plan_starts
 from dftbparam.elements import element
@@ -357,36 +357,33 @@ def _formed_from(
     if targets.formation == 0.0:
         return ()
     binaries = [crystal for crystal in crystals if crystal.partner is not None]
+    there = [crystal.name for crystal in data.binaries_of(symbol)]
     if not binaries:
+        how = (
+            f"choose some of {', '.join(there[:12])} together with the partners' parameters (--partners)"
+            if there
+            else f"{data.name!r} has no binaries of {symbol}; a set that has some is acwf-oxides-pbe"
+        )
         raise ReferenceDataError(
-            "the target formation needs binaries among the crystals to fit: name a data set that has them and the "
-            "partners' parameters, e.g. --references acwf-oxides-pbe --partners SET",
-            target="formation",
+            f"the target formation needs binaries among the crystals to fit: {how}", target="formation"
         )
     stable = stable_elements(binaries, data)
-    lacking = [name for name in dict.fromkeys(s for c in binaries for s in c.symbols) if name not in stable]
-    if lacking:
-        raise ReferenceDataError(
-            f"the target formation needs crystals of every element in the same data set; {data.name!r} has none of "
-            f"{', '.join(lacking)}",
-            target="formation",
-        )
-    own = stable[symbol]
-    if own.name not in {crystal.name for crystal in crystals}:
-        raise ReferenceDataError(
-            f"the target formation needs {symbol}'s most stable crystal among those that are fitted: add "
-            f"{own.prototype} to --crystals",
-            target="formation",
-        )
     for crystal in binaries:
-        cutoffs = {data.cutoff(name) for name in (crystal.compound, *crystal.symbols)} - {None}
-        if len(cutoffs) > 1:
+        lacking = [name for name in crystal.symbols if name not in stable]
+        why = f"{data.name!r} has no crystals of {', '.join(lacking)}" if lacking else cutoff_conflict(crystal, data)
+        if why:
             raise ReferenceDataError(
-                f"{crystal.name}: the reference energies of the compound and its elements have different cutoffs "
-                f"({', '.join(f'{value:g}' for value in sorted(c for c in cutoffs if c))} eV), so that they have no "
-                "formation energy",
+                f"{crystal.name} has no formation energy: {why}; leave out the target formation, or this crystal",
                 target="formation",
             )
+    own = stable[symbol]
+    names = [crystal.name for crystal in crystals]
+    if own.name not in names:
+        raise ReferenceDataError(
+            f"the target formation needs {symbol}'s most stable crystal, {own.name}, among those that are fitted: "
+            f"--crystals '{','.join([own.name, *names])}'",
+            target="formation",
+        )
     return tuple(crystal for name, crystal in stable.items() if name != symbol)
 
 

@@ -151,6 +151,18 @@ def stable_elements(crystals: Sequence[CrystalReference], references: Dataset) -
     return {symbol: references.stable(symbol) for symbol in symbols if symbol in references.symbols}
 
 
+def cutoff_conflict(crystal: CrystalReference, references: Dataset) -> str | None:
+    """Why a compound and its elements have no formation energy in a data set: other cutoffs; None where they do.
+
+    Total energies fall by some 0.1 eV/atom where a cutoff that is good enough for differences is raised.
+    """
+    cutoffs = {name: references.cutoff(name) for name in (crystal.compound, *crystal.symbols)}
+    if len({value for value in cutoffs.values() if value is not None}) < 2:
+        return None
+    listed = ", ".join(f"{name} {value:g}" for name, value in cutoffs.items() if value is not None)
+    return f"the reference energies have different cutoffs ({listed} eV)"
+
+
 def formation_scores(
     crystals: Sequence[CrystalReference],
     stable: Mapping[str, CrystalReference],
@@ -160,8 +172,7 @@ def formation_scores(
 ) -> tuple[list[FormationScore], Failures]:
     """Score the formation energies of binary crystals.
 
-    A crystal whose elements were computed with another cutoff than it has no formation energy in the reference: total
-    energies fall by some 0.1 eV/atom where a cutoff that is good enough for differences is raised.
+    A crystal whose elements were computed with another cutoff has none in the reference: `cutoff_conflict`.
 
     Parameters
     ----------
@@ -185,10 +196,8 @@ def formation_scores(
         if errors:
             failures[crystal.name] = "; ".join(errors)
             continue
-        cutoffs = {name: references.cutoff(name) for name in (crystal.compound, *crystal.symbols)}
-        if len({value for value in cutoffs.values() if value is not None}) > 1:
-            listed = ", ".join(f"{name} {value:g}" for name, value in cutoffs.items() if value is not None)
-            failures[crystal.name] = f"the reference energies have different cutoffs ({listed} eV)"
+        if conflict := cutoff_conflict(crystal, references):
+            failures[crystal.name] = conflict
             continue
         try:
             scores.append(formation_score(crystal, stable, energies))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, birch_murnaghan
 from dftbparam.report.style import BLACK, BLUE, DASHES, PALETTE, VERMILION, empty_note, new_figure, tidy
-from dftbparam.score import CrystalScore, ReportCard
+from dftbparam.score import CrystalScore, ReportCard, stable_of_composition
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -109,8 +109,8 @@ def card_curves(
 ) -> dict[str, list[Curve]]:
     """Make the curves of `plot_crystals` from report cards: per crystal the reference, then one curve per card.
 
-    Energies are relative to the crystal that is most stable in the reference, on both sides. Where a card's own stable
-    crystal has no minimum, its other crystals are put at the reference's minimum.
+    Energies are relative to the crystal of the same composition that is most stable in the reference, on both sides.
+    Where a card's own stable crystal has no minimum, its other crystals are put at the reference's minimum.
 
     Parameters
     ----------
@@ -132,12 +132,13 @@ def card_curves(
     InputError
         A card lacks one of the crystals.
     """
-    stable = min(references, key=lambda reference: reference.energy)
+    stable = stable_of_composition(references)
     curves: dict[str, list[Curve]] = {}
     for reference in references:
+        zero = stable[reference.name].energy
         first, last = (ranges or {}).get(reference.name, (low, high))
         volumes = reference.volume * np.linspace(first, last, 121)
-        drawn = [Curve(reference_label, volumes, reference.energies(volumes) - stable.energy, "reference")]
+        drawn = [Curve(reference_label, volumes, reference.energies(volumes) - zero, "reference")]
         for label, card in cards.items():
             crystal = card.crystal(reference.name)
             scan = (scans or {}).get(label, {}).get(reference.name)
@@ -148,7 +149,7 @@ def card_curves(
             if crystal.energy is not None and crystal.phase_energy is not None:
                 e = e - crystal.energy + crystal.phase_energy
             elif np.isfinite(e).any():
-                e = e - np.nanmin(e) + reference.energy - stable.energy
+                e = e - np.nanmin(e) + reference.energy - zero
             role = "ours" if label == next(iter(cards)) else "other"
             drawn.append(Curve(label, v, e, role, crystal.phase_energy_error))
         curves[reference.name] = drawn

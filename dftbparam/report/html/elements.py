@@ -363,7 +363,15 @@ def provenance_rows(result: Result) -> list[list[str]]:
         evaluation = _mapping(_mapping(manifest.settings.get("run")).get("evaluation"))
         rows += [
             (f"evaluation: {key}", _text(evaluation.get(key)))
-            for key in ("functional", "superposition", "kpt_density", "temperature_K", "weights")
+            for key in (
+                "functional",
+                "superposition",
+                "kpt_density",
+                "temperature_K",
+                "weights",
+                "binary_weights",
+                "targets",
+            )
             if key in evaluation
         ]
         rows.append(("versions", _text(manifest.versions)))

@@ -90,6 +90,7 @@ def _card(symbol: str, run: Run, best: Trial) -> StoredCard | None:
     phase = [abs(error) for error in others if error is not None]
     bands = tuple(_bands(best.details))
     gaps = [abs(one.gap_error) for one in bands if one.gap_error is not None]
+    formation = [_number(error) for error in _mapping(best.details.get("formation")).values()]
     return StoredCard(
         symbol=symbol,
         stable=stable[references[0].name],
@@ -106,6 +107,7 @@ def _card(symbol: str, run: Run, best: Trial) -> StoredCard | None:
         bands=bands,
         mean_band_error=_mean([one.rms_near for one in bands]),
         mean_abs_gap_error=_mean(gaps),
+        mean_abs_formation_error=_mean([abs(error) for error in formation if error is not None]),
     )
 
 
