@@ -92,6 +92,8 @@ def checksum_of(source: str, elements: tuple[str, ...]) -> str:
         for one in elements:
             record = known.element(one).model_dump(mode="json", exclude={"provenance"})
             total.update(json.dumps(record, sort_keys=True).encode())
+        if seen := sorted(name for made_of, name in fitted(source) if made_of == set(elements)):
+            total.update(str(seen).encode())
     return total.hexdigest()[:16]
 
 
@@ -113,14 +115,22 @@ def tasks(source: str) -> Iterator[Task]:
 
 
 @cache
-def fitted(source: str) -> frozenset[str]:
-    """Binaries that elements of a published set were fitted to; as A-B, in the order of the references."""
-    path = Path(source) / "scores.json"
-    if not path.is_file():
+def fitted(source: str) -> frozenset[tuple[frozenset[str], str]]:
+    """Elements and prototype of every crystal that a set's elements were fitted to, by its report cards."""
+    path = Path(source)
+    if (path / "scores.json").is_file():
+        elements = json.loads((path / "scores.json").read_text())["elements"]
+        cards = {symbol: one["cards"].get("ours") for symbol, one in elements.items()}
+    elif path.is_dir():
+        cards = {symbol: one.cards.get("this fit") for symbol, one in collect([source]).elements.items()}
+    else:
         return frozenset()
-    cards = (one["cards"].get("ours", {}) for one in json.loads(path.read_text())["elements"].values())
-    names = (crystal["prototype"].split() for card in cards for crystal in card.get("crystals", []))
-    return frozenset(name[0] for name in names if len(name) == 2)
+    found = set()
+    for symbol, card in cards.items():
+        for crystal in (card or {}).get("crystals", []):
+            *compound, prototype = crystal["prototype"].split()
+            found.add((frozenset(compound[0].split("-") if compound else [symbol]), prototype))
+    return frozenset(found)
 
 
 def tables_of(task: Task, elements: tuple[str, ...]) -> SKSet:
@@ -142,10 +152,15 @@ def compute(task: Task) -> dict[str, Any]:
         )
     except DftbparamError as error:
         return {**line, "error": f"{type(error).__name__}: {error.message}"}
+    seen = {name for made_of, name in fitted(task.source) if made_of == set(elements)}
     crystals = [
-        {"prototype": c.prototype, "dV": c.dV, "dB": c.dB, "status": c.status, "sound": c.sound} for c in card.crystals
-    ]
-    return {**line, "fitted": task.compound in fitted(task.source), "crystals": crystals}
+        {
+            "prototype": c.prototype, "dV": c.dV, "dB": c.dB, "status": c.status, "sound": c.sound,
+            "fitted": c.prototype.split()[-1] in seen,
+        }
+        for c in card.crystals
+    ]  # fmt: skip
+    return {**line, "crystals": crystals}
 
 
 def done() -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -177,7 +192,7 @@ def entries(references: str) -> dict[str, Crystals]:
         if where == references:
             for crystal in line.get("crystals", [{"prototype": "all", "dV": None, "dB": None}]):
                 key = compound, crystal["prototype"].split()[-1]
-                found.setdefault(name, {})[key] = {**crystal, "fitted": line.get("fitted", False)}
+                found.setdefault(name, {})[key] = {"fitted": False, **crystal}
     return found
 
 
@@ -187,8 +202,8 @@ def figure(what: str, take: Any, theirs: Crystals, ours: Crystals, both: list[tu
     return f"{take(values[0]):.1f} ({take(values[1]):.1f})" if all(values) else "–"
 
 
-def summary(references: str, skip: tuple[str, ...] = ()) -> list[str]:
-    """Ours against every other set on the crystals both have and ours was not fitted to."""
+def summary(references: str, skip: tuple[str, ...] = (), *, fitted: bool = False) -> list[str]:
+    """Ours against every other set on the crystals both have, those that ours was fitted to or those it was not."""
     sets = entries(references)
     ours = sets.get("ours", {})
     lines = [
@@ -198,7 +213,7 @@ def summary(references: str, skip: tuple[str, ...] = ()) -> list[str]:
     ]
     for name in ("PTBP", *PUBLISHED):
         theirs = sets.get(name, {})
-        common = [key for key in theirs if key in ours and key[0] not in skip and not ours[key]["fitted"]]
+        common = [key for key in theirs if key in ours and key[0] not in skip and ours[key]["fitted"] is fitted]
         if not common:
             continue
         both = [key for key in common if ours[key]["dV"] is not None and theirs[key]["dV"] is not None]
@@ -237,12 +252,18 @@ def details(references: str) -> list[str]:
 def show(write: bool) -> None:
     text = "\n".join(
         [
-            "### Elements in the crystals they have at rest", "",
+            "### Elements in the crystals they have at rest, where these were not fitted", "",
             *summary("dcdft-wien2k", POLARISED), "",
-            "### Oxides", "",
+            "The same, of elements whose crystal at rest is one of those that were fitted:", "",
+            *summary("dcdft-wien2k", POLARISED, fitted=True), "",
+            "### Oxides that were not fitted", "",
             *summary("acwf-oxides-pbe"), "",
-            "### Binaries of our own GPAW calculations", "",
+            "Those that were:", "",
+            *summary("acwf-oxides-pbe", fitted=True), "",
+            "### Binaries of our own GPAW calculations that were not fitted", "",
             *summary("gpaw-pbe"), "",
+            "Those that were:", "",
+            *summary("gpaw-pbe", fitted=True), "",
             "### Every crystal", "",
             *details(REFERENCES[0]), *(line for name in REFERENCES[1:] for line in details(name)[2:]),
         ]

@@ -244,3 +244,17 @@ def test_ground_state_crystals_agree_with_another_set():
     assert nitrogen.atoms(nitrogen.volume).get_all_distances(mic=True).round(3)[0, 1:].min() == pytest.approx(
         1.10, abs=0.01
     )
+
+
+def test_oxides_have_the_elements_of_the_other_set_and_energies_of_one_code_agree():
+    oxides, elements = load_dataset("acwf-oxides-pbe"), load_dataset("acwf-unaries-pbe")
+    assert len(oxides.compounds) == 95
+    assert [c for c in oxides.crystals if c.partner is None] == list(elements.crystals)
+    by_name = {c.name: c for c in oxides.crystals if c.partner is not None}
+    assert len(by_name) == 380
+    # WIEN2k alone (results-*-wien2k-dk_0.06.json of the study), eV/atom: MgO, fcc Mg, fcc O.
+    by_wien2k = -3751.333375 - 0.5 * (-5451.379496 - 2043.188689)
+    magnesia = by_name["Mg-O rocksalt"]
+    assert magnesia.energy == pytest.approx(by_wien2k, abs=0.01)
+    assert magnesia.volume == pytest.approx(9.6245, abs=1e-3)
+    assert magnesia.n_codes > 10

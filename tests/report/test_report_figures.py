@@ -132,6 +132,23 @@ def test_card_curves_put_both_sides_on_the_stable_crystal():
     assert fcc[1].energies.min() == pytest.approx(expected["fcc"] - expected["diamond"], abs=2e-3)
 
 
+def test_card_curves_have_a_zero_per_composition():
+    """A fit of magnesium to its own crystals and oxides, in which everything is right but the zero."""
+    data = load_dataset("acwf-oxides-pbe")
+    chosen = [
+        c for c in (*data.crystals_of("Mg"), *data.binaries_of("Mg")) if c.prototype in ("fcc", "bcc", "rocksalt")
+    ]
+    scans, fits = {}, {}
+    for c in chosen:
+        v = c.volume * np.linspace(0.6, 1.6, 21)
+        fits[c.name] = EosFit(v0=c.volume, e0=c.energy - 55.0, b0=c.bulk_modulus, b0_prime=c.bulk_modulus_derivative)
+        scans[c.name] = (v, fits[c.name].energies(v))
+    drawn = card_curves(chosen, {"ours": build_card("Mg", chosen, scans, fits)})
+    for name, (reference, ours) in drawn.items():
+        np.testing.assert_allclose(ours.energies, reference.energies, atol=1e-6, err_msg=name)
+    assert drawn["Mg-O rocksalt"][0].energies.min() == pytest.approx(0.0, abs=1e-3)
+
+
 def test_card_curves_show_a_crystal_without_a_minimum_from_its_scan():
     lost = card(without=("fcc",))
     curves = card_curves(crystals(), {"this set": lost})
