@@ -78,8 +78,8 @@ got phase energies right to 0.04 eV and zincblende LiCl 13 % too small."""
 
 TARGETS: Final[Mapping[str, float]] = {"eos": 1.0, "bands": 0.3, "gaps": 0.3, "formation": 0.2}
 """What a fit may aim at, and the error that counts as one (eV; E(V) has the denominators of `Weights`). A third of an
-eV is what bands of sets that are made for energies alone miss several times over; of formation energies, in eV per atom,
-sets that were not fitted to them miss 0.2 (PTBP, twelve oxides) to 0.6 (ours)."""
+eV is what bands of sets that are made for energies alone miss several times over; formation energies of oxides are
+missed by 0.2 (PTBP) to 0.6 eV/atom (ours) where they are no target."""
 
 LARGEST_BAND_ERROR: Final = 3.0
 """eV at which the error of a band structure or of a gap is cut."""
