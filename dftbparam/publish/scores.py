@@ -12,6 +12,7 @@ FIGURES: Final = (
     "mean_abs_dV",
     "mean_abs_dB",
     "mean_abs_phase_error",
+    "mean_abs_formation_error",
     "mean_delta",
     "max_abs_dV",
     "n_without_minimum",
@@ -19,6 +20,10 @@ FIGURES: Final = (
     "right_ground_state",
 )
 """Figures of the report card in the table, see `dftbparam.score.ReportCard`."""
+
+KINDS: Final = ("elemental_dV", "elemental_dB", "elemental_phase", "compound_dV", "compound_dB")
+"""Means over the element's own crystals and over its compounds: what two sets are compared by where one was fitted to
+both."""
 
 SHORT: Final = {"ours": OURS, "ptbp": PTBP}
 
@@ -49,9 +54,33 @@ def score_rows(
         for short, name in SHORT.items():
             card = result.cards.get(name, {})
             row |= {f"{short}_{figure}": card.get(figure) for figure in FIGURES}
+            row |= {f"{short}_{figure}": value for figure, value in by_kind(card).items()}
         row["left_out"] = "; ".join((left_out or {}).get(symbol, ()))
         rows.append(row)
     return rows
+
+
+def by_kind(card: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the figures of `KINDS` of a report card; None where it has no crystal of the kind with such a figure."""
+    crystals = card.get("crystals", ())
+
+    def of(key: str, *, compound: bool) -> float | None:
+        values = [
+            abs(one[key])
+            for one in crystals
+            if (" " in one["prototype"]) is compound
+            and one.get(key) is not None
+            and not (key == "phase_energy_error" and one["reference_phase_energy"] == 0.0)
+        ]
+        return fmean(values) if values else None
+
+    return {
+        "elemental_dV": of("dV", compound=False),
+        "elemental_dB": of("dB", compound=False),
+        "elemental_phase": of("phase_energy_error", compound=False),
+        "compound_dV": of("dV", compound=True),
+        "compound_dB": of("dB", compound=True),
+    }
 
 
 def summary(results: Mapping[str, ElementResult]) -> dict[str, Any]:
@@ -60,7 +89,7 @@ def summary(results: Mapping[str, ElementResult]) -> dict[str, Any]:
     found: dict[str, Any] = {"elements": len(rows)}
     if not rows:
         return found
-    for figure in ("mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error"):
+    for figure in ("mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error", "mean_abs_formation_error", *KINDS):
         both = [
             (row[f"ours_{figure}"], row[f"ptbp_{figure}"])
             for row in rows
