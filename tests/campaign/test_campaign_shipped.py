@@ -11,7 +11,16 @@ from dftbparam.elements import all_symbols
 ROOT = Path(__file__).resolve().parents[2] / "skf_out"
 
 
-@pytest.mark.parametrize("name", ["bootstrap/1-elements.toml", "bootstrap/2-oxygen.toml", "dftbparam-2026.1.toml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bootstrap/1-elements.toml",
+        "bootstrap/2-oxygen.toml",
+        "bootstrap/3-compounds.toml",
+        "bootstrap/4-oxygen.toml",
+        "dftbparam-2026.1.toml",
+    ],
+)
 def test_campaign_files_can_be_run(name):
     campaign = read_campaign(ROOT / name)
     assert check_elements(campaign, list(campaign.elements)) == []
