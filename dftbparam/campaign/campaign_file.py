@@ -36,8 +36,9 @@ from dftbparam.campaign.campaign_head import CampaignHead
 from dftbparam.campaign.fit import FitRequest
 from dftbparam.campaign.partners import load_partners
 from dftbparam.elements import element
-from dftbparam.errors import DftbparamError, ElementError, FileFormatError
+from dftbparam.errors import DftbparamError, ElementError, FileFormatError, InputError
 from dftbparam.reference import load_dataset
+from dftbparam.space.toml_lines import line_of
 
 CAMPAIGN: Final = "campaign"
 """What stands for the elements of the campaign where partners are named."""
@@ -76,6 +77,8 @@ class ElementPlan:
         Weight when the workers are shared.
     settings
         All that was asked for, with defaults, as JSON values and without what depends on the machine.
+    places
+        Where the file says how to fit it: its own table or the list of elements, and its group, as far as there are.
     """
 
     symbol: str
@@ -85,6 +88,7 @@ class ElementPlan:
     replaceable: frozenset[str] = frozenset()
     share: float = 1.0
     settings: dict[str, Any] = field(default_factory=dict)
+    places: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,14 @@ class CampaignFile:
         """Name of an element's run in the store."""
         return f"{self.name}/{symbol}"
 
+    def where(self, symbol: str) -> str:
+        """Lines at which the file says how to fit an element: ``line 16, elements.Mg; line 10, groups.metals``."""
+        found = []
+        for place in self.elements[symbol].places:
+            line = line_of(self.text, place)
+            found.append(f"{'' if line is None else f'line {line}, '}{'.'.join(place[:2])}")
+        return "; ".join(found)
+
     @property
     def settings(self) -> dict[str, dict[str, Any]]:
         """Settings of all elements, by symbol."""
@@ -125,10 +137,9 @@ def read_campaign(path: Path) -> CampaignFile:
     ------
     FileFormatError
         The file cannot be read or is no TOML; an unknown key, a value that does not fit, an element that is unknown,
-        named twice or needs what the campaign lacks, or elements that need each other. Carries path and, where it can
-        be told, line.
-    InputError
-        Reference data that dependencies are to be taken from are missing.
+        named twice or needs what the campaign lacks, elements that need each other, or reference data or a set to fall
+        back on that are missing where dependencies are to be taken from them. Carries path and, where it can be told,
+        line.
     """
     return _Reader(CampaignHead(path)).read()
 
@@ -213,7 +224,13 @@ class _Reader:
                 return ("groups", name, key)
         if key in self.head.defaults:
             return ("defaults", key)
-        return ("elements", symbol)
+        return self._places(symbol)[0]
+
+    def _places(self, symbol: str) -> tuple[tuple[str, ...], ...]:
+        """Where an element stands: in its own table or the list of elements, and in its group; one of them at least."""
+        own = [("elements", symbol)] if symbol in self.head.elements else []
+        groups = self.head.groups.items()
+        return (*own, *(("groups", name, "elements", symbol) for name, one in groups if symbol in one["elements"]))
 
     def _plan(self, symbol: str, given: dict[str, Any], out: Path, campaign: set[str]) -> ElementPlan:
         own = {key: given[key] for key in given if key in OWN}
@@ -249,6 +266,7 @@ class _Reader:
             replaceable=replaceable,
             share=float(share),
             settings=settings,
+            places=self._places(symbol),
         )
 
     def _sources(self, symbol: str, source: Any) -> tuple[bool, str | None]:
@@ -280,9 +298,9 @@ class _Reader:
             shown = f"{message} (given: {first['input']!r})" if key and first["type"] != "value_error" else message
             if key:
                 raise self.fail(shown, *self._where(symbol, key)) from None
-            raise self.fail(shown, "elements", symbol) from None
+            raise self.fail(shown, *self._places(symbol)[0]) from None
         except DftbparamError as error:
-            raise self.fail(error.message, "elements", symbol) from None
+            raise self.fail(error.message, *self._places(symbol)[0]) from None
 
     def _needs(
         self, symbol: str, request: FitRequest, named: Any, fallback: str | None, campaign: set[str]
@@ -290,7 +308,10 @@ class _Reader:
         """Elements of the campaign that are partners, and the partners that the fallback has."""
         if named is not None and not (isinstance(named, list) and named and all(isinstance(one, str) for one in named)):
             raise self.fail(f'must be symbols, e.g. ["Mg", "Ca"]; given: {named!r}', *self._where(symbol, "needs"))
-        data = load_dataset(request.references)
+        try:
+            data = load_dataset(request.references)
+        except InputError as error:
+            raise self.fail(error.message, *self._where(symbol, "references")) from None
         there = dict.fromkeys(s for crystal in data.binaries_of(symbol) for s in crystal.symbols if s != symbol)
         found = [one for one in there if one not in request.exclude_partners]
         wanted = found if named is None else list(dict.fromkeys(named))
@@ -306,7 +327,10 @@ class _Reader:
             )
         replaceable: frozenset[str] = frozenset()
         if fallback is not None:
-            replaceable = frozenset(wanted) & frozenset(load_partners(fallback).elements)
+            try:
+                replaceable = frozenset(wanted) & frozenset(load_partners(fallback).elements)
+            except InputError as error:
+                raise self.fail(error.message, *self._where(symbol, "partners")) from None
         missing = [one for one in wanted if one not in campaign and one not in replaceable]
         if missing:
             raise self.fail(

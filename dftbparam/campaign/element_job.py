@@ -152,6 +152,8 @@ class ElementJob:
 def check_elements(campaign: CampaignFile, wanted: Collection[str]) -> list[str]:
     """Plan elements as far as that is possible before others are done; return one line on each that cannot be fitted.
 
+    A line ends with where the element stands in the file; the setting at fault is there or in the defaults.
+
     Raises
     ------
     EngineMissing
@@ -166,7 +168,7 @@ def check_elements(campaign: CampaignFile, wanted: Collection[str]) -> list[str]
             else:
                 plan_fit(plan.request)
         except InputError as error:
-            problems.append(f"{symbol}: {error.message}")
+            problems.append(f"{symbol}: {error.message} ({campaign.where(symbol)})")
     return problems
 
 

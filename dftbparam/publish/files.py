@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all: written under a temporary name, flushed, renamed."""
+"""Output files, which appear whole or not at all (`dftbparam.space.atomic_write`), and the folders they lie in."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -11,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dftbparam.errors import InputError, ParameterError
+from dftbparam.errors import ParameterError
+from dftbparam.space.atomic_write import write_bytes
+
+__all__ = ["prepare_file", "prepare_folder", "write_bytes", "write_csv", "write_json"]
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -61,30 +63,6 @@ def prepare_file(path: Path) -> Path:
             f"output file {str(path)!r} cannot be written ({error.strerror}); choose another place", path=str(path)
         ) from None
     return path
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file.
-
-    Raises
-    ------
-    InputError
-        It cannot be written; nothing is left behind, and an older file of this name stays as it was.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(
-            f"{str(path)!r} cannot be written ({error.strerror}); choose another place", path=str(path)
-        ) from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -45,7 +45,7 @@ from numpy.typing import ArrayLike, NDArray
 from dftbparam.errors import InputError
 from dftbparam.reference import CrystalReference, EosFitter
 from dftbparam.score.card import ReportCard
-from dftbparam.score.phases import fractions, stable_of_composition
+from dftbparam.score.phases import formation_coefficients, stable_of_composition
 from dftbparam.score.soundness import LOW, OWN_WELL, TOLERANCE
 
 Array = NDArray[np.float64]
@@ -289,7 +289,10 @@ class Objective:
         return total
 
     def value(self, measures: Measures, wall: float = 0.0, electronic: float = 0.0) -> float:
-        """Weigh the measures, the dimer's violation of the wall in eV, and `electronic` into J."""
+        """Weigh the measures, the dimer's violation of the wall in eV, and `electronic` into J.
+
+        A missing error counts as half of where errors of its kind are cut.
+        """
         squares = electronic
         for which, w in self._kinds:
             volume = _mean(measures.dV[which], 60.0) / w.volume
@@ -304,8 +307,17 @@ class Objective:
         """J from a report card instead of a scan; the same residuals, from the card's finer fits.
 
         Unsoundness enters as the card gives it: 1/3 plus the depth of a deeper well, 5/3 for a missing minimum.
+
+        Raises
+        ------
+        InputError
+            The card lacks a crystal. One without a minimum is no such: it counts as `value` says.
         """
         by_name = {crystal.prototype: crystal for crystal in card.crystals}
+        if lacking := [reference.name for reference in self.references if reference.name not in by_name]:
+            raise InputError(
+                f"the card of {card.symbol} lacks {', '.join(lacking)}; it has: {', '.join(by_name) or 'no crystal'}"
+            )
         crystals = [by_name[reference.name] for reference in self.references]
 
         def column(name: str) -> Array:
@@ -351,14 +363,13 @@ class _Formation:
         self._constant = np.zeros(len(binaries))
         for row, i in enumerate(binaries):
             crystal = references[i]
-            self._map[row, i] = 1.0
-            self._constant[row] = -crystal.energy
-            for name, share in fractions(crystal).items():
-                if name == symbol:
-                    self._map[row, stable] -= share
-                    self._constant[row] += share * references[stable].energy
+            fitted = {crystal.name: i, symbol: stable}
+            for name, coefficient in formation_coefficients(crystal).items():
+                if name in fitted:
+                    self._map[row, fitted[name]] = coefficient
+                    self._constant[row] -= coefficient * references[fitted[name]].energy
                 elif name in zeros:
-                    self._constant[row] += share * (zeros[name].reference - zeros[name].energy)
+                    self._constant[row] += coefficient * (zeros[name].energy - zeros[name].reference)
                 else:
                     raise InputError(f"{crystal.name}: no energy of a crystal of {name} to form it from", symbol=name)
         self._used = self._map != 0.0

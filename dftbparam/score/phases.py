@@ -58,6 +58,25 @@ def stable_of_composition(crystals: Sequence[CrystalReference]) -> dict[str, Cry
     return {name: lowest[key] for name, key in keys.items()}
 
 
+def formation_coefficients(crystal: CrystalReference) -> dict[str, float]:
+    """What the formation energy of a binary crystal is made of: energies per atom, each times its coefficient here.
+
+    Returns
+    -------
+    The crystal itself first, by its name, with 1; then each element by its symbol, which stands for its most stable
+    crystal, with minus its share of the atoms. For each element they add up to 0, so that its zero of energy does not
+    count.
+
+    Raises
+    ------
+    InputError
+        The crystal is not a binary.
+    """
+    if crystal.partner is None:
+        raise InputError(f"{crystal.compound} {crystal.name} is no compound: it has no formation energy")
+    return {crystal.name: 1.0, **{symbol: -share for symbol, share in fractions(crystal).items()}}
+
+
 def formation_score(
     crystal: CrystalReference, stable: Mapping[str, CrystalReference], energies: Mapping[str, float]
 ) -> FormationScore:
@@ -78,15 +97,16 @@ def formation_score(
     InputError
         The crystal is not a binary, or an element or an energy is missing.
     """
-    if crystal.partner is None:
-        raise InputError(f"{crystal.compound} {crystal.name} is no compound: it has no formation energy")
-    parts = fractions(crystal)
-    if missing := [symbol for symbol in parts if symbol not in stable]:
+    coefficients = formation_coefficients(crystal)
+    if missing := [symbol for symbol in crystal.symbols if symbol not in stable]:
         raise InputError(f"{crystal.name}: no crystal of {' and '.join(missing)} to form it from")
-    if missing := [name for name in (crystal.name, *parts) if name not in energies]:
+    if missing := [name for name in coefficients if name not in energies]:
         raise InputError(f"{crystal.name}: no energy of {', '.join(missing)}")
-    ours = energies[crystal.name] - sum(x * energies[symbol] for symbol, x in parts.items())
-    theirs = crystal.energy - sum(x * stable[symbol].energy for symbol, x in parts.items())
+    references = {crystal.name: crystal.energy, **{symbol: stable[symbol].energy for symbol in crystal.symbols}}
+    ours, theirs = (
+        values[crystal.name] + sum(coefficients[symbol] * values[symbol] for symbol in crystal.symbols)
+        for values in (energies, references)
+    )
     return FormationScore(
         crystal=crystal.name,
         composition=composition(crystal),

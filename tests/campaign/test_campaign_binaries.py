@@ -21,13 +21,12 @@ from dftbparam.campaign.evaluate import (
 )
 from dftbparam.campaign.fit import FitRequest, plan_fit, run_fit
 from dftbparam.campaign.fit_bands import fit_bands
-from dftbparam.campaign.fit_plan import check_fit
 from dftbparam.campaign.leave_one_out import LEFT_OUT, fit_without, partners_to_leave_out, rows
 from dftbparam.campaign.partners import choose_partners, load_partners, pair_tables
 from dftbparam.campaign.scoring import energy_curves, fit_crystals
 from dftbparam.engine.base import Settings
 from dftbparam.engine.embedded import EmbeddedEngine
-from dftbparam.errors import InputError, NoMinimum, ParameterError, ReferenceDataError
+from dftbparam.errors import InputError, ParameterError, ReferenceDataError
 from dftbparam.reference import BandReference, CrystalReference, load_dataset
 from dftbparam.report import bands_content
 from dftbparam.score.objective import Targets
@@ -378,64 +377,6 @@ def test_bands_are_those_of_the_crystals_that_are_fitted(bands_of_silicon, tmp_p
     assert context.targets == Targets(bands=2.0, gaps=1.0)
     with pytest.raises(ReferenceDataError, match=r"no bands of the crystals to fit \(fcc\).* of: Si diamond, Si bcc"):
         plan_fit(request.model_copy(update={"crystals": ("fcc",)}))
-
-
-def test_formation_energies_as_a_target(tmp_path, ptbp):
-    request = FitRequest(
-        symbol="Mg",
-        references="acwf-oxides-pbe",
-        partners="ptbp",
-        crystals=("fcc", "rocksalt", "fluorite"),
-        targets="eos,formation:2",
-        out=tmp_path,
-    )
-    context = plan_fit(request).context
-    assert [(one.symbol, one.prototype) for one in context.stable] == [("O", "sc")]
-    assert context.settings()["targets"]["formation"] == 2.0
-    # The same number from the report card, which takes its own way to every minimum.
-    card = score_crystals(
-        build_tables(ptbp, ["Mg", "O"]), "Mg", context.references, load_dataset("acwf-oxides-pbe"), EmbeddedEngine()
-    )
-    found = repulsion_search(context).objective.measure(np.array([c.energies(v) for c, v in as_scored(card, context)]))
-    np.testing.assert_allclose(found.formation, [one.error for one in card.formation], atol=2e-3)
-    with pytest.raises(
-        ReferenceDataError, match=r"needs Mg's most stable crystal, fcc, among.*--crystals 'fcc,Mg-O rocksalt,bcc'"
-    ):
-        plan_fit(request.model_copy(update={"crystals": ("bcc", "rocksalt")}))
-    with pytest.raises(ReferenceDataError, match=r"needs binaries among.*choose some of Mg-O rocksalt"):
-        plan_fit(request.model_copy(update={"crystals": ("fcc", "bcc")}))
-    with pytest.raises(ReferenceDataError, match=r"needs binaries among.*'acwf-unaries-pbe' has no binaries of Mg"):
-        plan_fit(FitRequest(symbol="Mg", targets="eos,formation", out=tmp_path))
-    # Known before the partners are.
-    with pytest.raises(
-        ReferenceDataError, match=r"Li-Cl cscl has no formation energy: .*different cutoffs \(Li-Cl 500"
-    ):
-        check_fit(FitRequest(symbol="Cl", references="gpaw-pbe", targets="eos,formation", out=tmp_path), ["Li"], "x")
-
-
-def as_scored(card, context):
-    """Crystals as the card found them, and the volumes of the fit: curves with known minima."""
-    by_name = {one.prototype: one for one in card.crystals}
-    for reference, volumes in zip(context.references, repulsion_search(context).objective.volumes, strict=True):
-        one = by_name[reference.name]
-        update = {"volume": one.volume, "bulk_modulus": one.bulk_modulus, "energy": one.energy}
-        yield reference.model_copy(update=update), volumes
-
-
-def test_a_partner_without_a_minimum_is_said_before_the_first_trial(tmp_path, ptbp):
-    """Oxygen that repels itself only: no solid to count formation energies from."""
-    oxygen = ptbp.element("O")
-    hard = oxygen.repulsion.model_copy(update={"values": {"sigma": 4.0}})
-    folder = tmp_path / "hard.json"
-    folder.write_text(
-        ptbp.model_copy(update={"elements": {"O": oxygen.model_copy(update={"repulsion": hard})}}).model_dump_json()
-    )
-    request = FitRequest(
-        symbol="Mg", references="acwf-oxides-pbe", partners=str(folder), crystals=("fcc", "rocksalt"),
-        targets="eos,formation", evaluations=1, workers=0, out=tmp_path / "out",
-    )  # fmt: skip
-    with pytest.raises(NoMinimum, match="the partner O has no minimum as sc to count formation energies from"):
-        run_fit(request)
 
 
 def test_targets_are_part_of_what_a_run_was_begun_with(bands_of_silicon):

@@ -171,6 +171,18 @@ def test_needs_and_fallback(tmp_path: Path) -> None:
             8,
             "elements.O.partners: elements need each other: O needs Ca needs O",
         ),
+        # What no single setting is to blame for stands where the element does, which may be in a group alone.
+        (
+            '[groups.b]\nelements = [\n  "O",\n  "Mg",\n]\nexclude_partners = ["Ca"]',
+            3,
+            "groups.b.elements.O: partners to exclude (Ca) need a fit on binaries",
+        ),
+        (OXIDES.replace('"gpaw-pbe"', '"magic"'), 5, "defaults.references: 'magic' is neither a reference set nor a"),
+        (
+            OXIDES.replace('partners = "campaign"', 'partners = ["campaign", "magic"]'),
+            8,
+            "elements.O.partners: 'magic' is neither a parameter file nor a shipped set",
+        ),
     ],
 )
 def test_what_is_refused_and_where(tmp_path: Path, text: str, line: int | None, message: str) -> None:
@@ -194,7 +206,27 @@ def test_elements_that_cannot_be_fitted_are_all_named(tmp_path: Path) -> None:
     problems = check_elements(campaign, list(campaign.elements))
     assert [line.partition(":")[0] for line in problems] == ["Si", "Ge"]
     assert "no crystal 'magic'" in problems[0]
+    assert [line.rpartition(" (")[2] for line in problems] == ["line 3, elements.Si)", "line 6, elements.Ge)"]
     assert check_elements(campaign, ["Al"]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('elements = ["Al",\n  "Si",\n]\n[defaults]\ncrystals = ["diamond"]', {"Al": "line 1, elements.Al"}),
+        ('elements = [\n  "Si",  # "Al"\n  \'Al\',\n]', {"Al": "line 3, elements.Al", "Si": "line 2, elements.Si"}),
+        ("\nelements.Si.seed = 1\nelements.Si.share = 2\nelements.Al.seed = 3", {"Al": "line 4, elements.Al"}),
+        ("elements = {Al = {seed = 1}}", {"Al": "line 1, elements.Al"}),
+        (
+            '[groups.a]\nseed = 2\nelements = [\n  "Al",\n  "Si",\n]\n[elements.Si]\nseed = 4',
+            {"Si": "line 7, elements.Si; line 5, groups.a", "Al": "line 4, groups.a"},
+        ),
+        ('groups.a.elements = ["Al"]', {"Al": "line 1, groups.a"}),
+    ],
+)
+def test_where_an_element_stands(tmp_path: Path, text: str, where: dict[str, str]) -> None:
+    campaign = read(tmp_path, text)
+    assert {symbol: campaign.where(symbol) for symbol in where} == where
 
 
 @pytest.mark.parametrize(
@@ -211,6 +243,7 @@ def test_what_waits_for_others_is_checked_at_once(tmp_path: Path, more: str, mes
     campaign = read(tmp_path, text)
     (problem,) = [line for line in check_elements(campaign, ["O"]) if line]
     assert problem.startswith(message)
+    assert problem.endswith(" (line 7, elements.O)")
 
 
 def test_partners_with_several_forms_are_refused_at_once(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from dftbparam.errors import InputError
-from dftbparam.reference import CrystalReference, load_dataset
+from dftbparam.errors import InputError, NoMinimum
+from dftbparam.reference import CrystalReference, EosFit, birch_murnaghan, load_dataset
+from dftbparam.score import build_card, formation_score
 from dftbparam.score.objective import BINARY_WEIGHTS, BandErrors, Objective, Targets, Weights, Zero
 
 X = np.array([0.6, 0.7, 0.8, 0.88, 0.92, 0.96, 1.0, 1.04, 1.08, 1.12, 1.2, 1.4, 1.6])
@@ -92,26 +93,29 @@ def test_energies_are_compared_within_a_composition():
     assert objective(np.array(changed)) == pytest.approx(4.0 / Weights().volume, rel=1e-3)
 
 
+def magnesium(prototype, energy, partner=None):
+    return CrystalReference(
+        symbol="Mg",
+        partner=partner,
+        prototype=prototype,
+        volume=10.0,
+        bulk_modulus=1.0,
+        bulk_modulus_derivative=4.0,
+        energy=energy,
+    )
+
+
+MIXED = (
+    magnesium("fcc", 0.02),
+    magnesium("bcc", 0.0),
+    magnesium("rocksalt", -3.0, "O"),
+    magnesium("fluorite", -2.0, "O"),
+)
+
+
 def test_formation_energies_are_those_of_the_definition():
     """Planted shifts of every minimum, against the sum written out by hand."""
-
-    def crystal(prototype, energy, partner=None):
-        return CrystalReference(
-            symbol="Mg",
-            partner=partner,
-            prototype=prototype,
-            volume=10.0,
-            bulk_modulus=1.0,
-            bulk_modulus_derivative=4.0,
-            energy=energy,
-        )
-
-    crystals = [
-        crystal("fcc", 0.02),
-        crystal("bcc", 0.0),
-        crystal("rocksalt", -3.0, "O"),
-        crystal("fluorite", -2.0, "O"),
-    ]
+    crystals = list(MIXED)
     objective = Objective(crystals, X, targets=Targets(formation=1.0), zeros={"O": Zero(energy=-5.0, reference=0.5)})
     shift = {"fcc": 7.0, "bcc": -0.3, "rocksalt": 0.4, "fluorite": -0.1}
     measures = objective.measure(curves(crystals, objective, shift=shift))
@@ -129,6 +133,57 @@ def test_formation_energies_are_those_of_the_definition():
         Objective(crystals, X, targets=Targets(formation=1.0))
     with pytest.raises(InputError, match="need the element's own crystals and binaries"):
         Objective(crystals[:2], X, targets=Targets(formation=1.0))
+
+
+def card_of(shift, lost=()):
+    """The report card of `MIXED` with every minimum shifted, eV/atom, and without the minima that are lost."""
+    scans, fits = {}, {}
+    for c in MIXED:
+        e0 = c.energy + shift.get(c.prototype, 0.0)
+        volumes = c.volume * np.linspace(0.6, 1.6, 41)
+        scans[c.name] = (volumes, birch_murnaghan(volumes, e0, c.volume, c.bulk_modulus, 4.0))
+        fits[c.name] = EosFit(v0=c.volume, e0=e0, b0=c.bulk_modulus, b0_prime=4.0)
+        if c.prototype in lost:
+            fits[c.name] = NoMinimum("none")
+    return build_card("Mg", MIXED, scans, fits)
+
+
+SHIFT = {"fcc": 0.1, "bcc": -0.3, "rocksalt": 0.4, "fluorite": -0.1}
+
+
+def test_one_formula_of_formation_energies():
+    """Objective, by scan and by card, and the score of a single crystal give the same errors."""
+    zero = Zero(energy=-5.0, reference=0.5)
+    objective = Objective(MIXED, X, targets=Targets(formation=1.0), zeros={"O": zero})
+    oxygen = magnesium("dimer", zero.reference).model_copy(update={"symbol": "O"})
+    ours = {c.name: c.energy + SHIFT[c.prototype] for c in MIXED} | {"Mg": -0.3, "O": zero.energy}
+    expected = [formation_score(c, {"Mg": MIXED[1], "O": oxygen}, ours).error for c in MIXED[2:]]
+    scanned = objective.measure(curves(MIXED, objective, shift=SHIFT))
+    np.testing.assert_allclose(scanned.formation, expected, atol=1e-6)
+    assert objective.of_card(card_of(SHIFT)) == pytest.approx(objective.value(scanned), rel=1e-4)
+
+
+def test_a_card_without_the_minimum_of_the_stable_crystal():
+    """Every formation energy is lost with the zero, and so is the phase energy of the other crystal of its kind."""
+    objective = Objective(MIXED, X, targets=Targets(formation=1.0), zeros={"O": Zero(-5.0, 0.5)})
+    # Of two own crystals: dV 0 and 60/2 %, dB 0 and 400/2 %; of one dE: 2/2 eV; of both dF: 2/2 eV.
+    elements = [15.0 / 2.0, 100.0 / 10.0, 1.0 / 0.05]
+    expected = np.sqrt(np.sum(np.square([*elements, 1.0 / 0.2]))) + 6.0 * 5.0 / 3.0
+    assert objective.of_card(card_of(SHIFT, ["bcc"])) == pytest.approx(expected, rel=1e-6)
+    # The same without the target: that it is lost has its price.
+    assert Objective(MIXED, X).of_card(card_of(SHIFT, ["bcc"])) == pytest.approx(
+        np.sqrt(np.sum(np.square(elements))) + 10.0, rel=1e-6
+    )
+    # Another crystal takes its own formation energy along only, here half of the mean.
+    fluorite = -0.1 - (-0.3) / 3 - 2 / 3 * (-5.0 - 0.5)
+    lost = objective.of_card(card_of(SHIFT, ["rocksalt"]))
+    formation = 0.5 * (1.0 + min(fluorite, 2.0)) / 0.2
+    others = [0.4 / 0.05, 30.0 / 2 / BINARY_WEIGHTS.volume, 200.0 / 2 / BINARY_WEIGHTS.bulk_modulus]
+    assert lost == pytest.approx(np.sqrt(np.sum(np.square([*others, formation]))) + 10.0, rel=1e-6)
+    full = card_of(SHIFT)
+    fewer = full.model_copy(update={"crystals": (full.crystals[0], *full.crystals[2:])})
+    with pytest.raises(InputError, match="the card of Mg lacks bcc; it has: fcc, Mg-O rocksalt, Mg-O fluorite"):
+        objective.of_card(fewer)
 
 
 def test_targets_join_the_sum_of_squares(crystals):

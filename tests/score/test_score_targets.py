@@ -25,6 +25,7 @@ from dftbparam.score import (
     stable_of_composition,
     summary,
 )
+from dftbparam.score.phases import formation_coefficients
 from dftbparam.units import GPA_PER_EV_PER_A3
 
 RNG = np.random.default_rng(3)
@@ -117,6 +118,15 @@ def test_formation_energy_by_hand():
     assert formation_score(shifted, moved, ours).reference_formation_energy == pytest.approx(
         found.reference_formation_energy
     )
+
+
+def test_what_a_formation_energy_is_made_of():
+    assert formation_coefficients(MGO[0]) == {"Mg-O rocksalt": 1.0, "Mg": -0.5, "O": -0.5}
+    rutile = formation_coefficients(MGO[3])
+    assert rutile == {"Mg-O rutile": 1.0, "Mg": pytest.approx(-1 / 3), "O": pytest.approx(-2 / 3)}
+    assert sum(rutile.values()) == pytest.approx(0.0, abs=1e-15)
+    with pytest.raises(InputError, match="Mg hcp is no compound: it has no formation energy"):
+        formation_coefficients(crystal("hcp", -1.5, "Mg", None, 22.0))
 
 
 def test_formation_energies_that_cannot_be():
