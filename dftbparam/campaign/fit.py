@@ -270,6 +270,7 @@ def search_fit(
         proposer=request.sampler,
         seed=request.seed,
         evaluations=request.evaluations,
+        n_initial=None if request.design is None else plan.initial,
         starting_points=[start.values for start in plan.starts],
         settings=settings,
         executor=executor,

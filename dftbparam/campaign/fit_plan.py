@@ -67,6 +67,9 @@ class FitRequest(BaseModel):
         Prototypes, or names such as ``Mg-O rocksalt``, of the crystals to fit; empty: all that have three dimensions.
     targets
         What to fit, with weights, as `dftbparam.score.objective.Targets` reads it: ``eos,bands:2``.
+    design
+        Sobol points after the starts, before the sampler proposes; None: 2 d + 2 in d dimensions. Good starts in number
+        make them a waste.
     in_flight, batch, patience, min_improvement
         Trials under way at once, and proposed at once, and two rules to end early: see
         `dftbparam.campaign.run.run_campaign`.
@@ -95,6 +98,7 @@ class FitRequest(BaseModel):
     exclude_partners: tuple[str, ...] = ()
     crystals: tuple[str, ...] = ()
     targets: str = "eos"
+    design: int | None = Field(default=None, ge=0, strict=True)
     in_flight: int | None = Field(default=None, ge=1, strict=True)
     batch: int | None = Field(default=None, ge=1, strict=True)
     patience: int | None = Field(default=None, ge=1, strict=True)
@@ -144,7 +148,7 @@ class FitPlan:
     """What a request comes to.
 
     The data; what evaluations share; the space that is searched, and the points of it to begin with; partners in the
-    data without parameters.
+    data without parameters; the Sobol points that were asked for.
     """
 
     data: Dataset
@@ -152,11 +156,13 @@ class FitPlan:
     space: ElementSpace
     starts: tuple[PlannedStart, ...] = ()
     without_parameters: tuple[str, ...] = ()
+    design: int | None = None
 
     @property
     def initial(self) -> int:
         """Number of trials of the initial design, starts included, as `dftbparam.campaign.run.run_campaign` has it."""
-        return len(self.starts) + 2 * len(self.space.space) + 2
+        points = 2 * len(self.space.space) + 2 if self.design is None else self.design
+        return max(1, len(self.starts) + points)
 
     @property
     def moved(self) -> tuple[str, ...]:
@@ -180,7 +186,7 @@ def plan_fit(request: FitRequest) -> FitPlan:
         load_profile(request.cluster)
     if request.scheduler is not None:
         check_address(request.scheduler)
-    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing)
+    return FitPlan(data, replace(context, fixed=space.fixed), space, starts, missing, request.design)
 
 
 def check_fit(request: FitRequest, partners: Collection[str], form: str) -> None:

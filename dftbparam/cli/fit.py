@@ -102,6 +102,16 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    design: Annotated[
+        int | None,
+        typer.Option(
+            "--design",
+            metavar="N",
+            min=0,
+            help="Sobol points after the starts, before the sampler proposes; default 2 d + 2 in d dimensions.",
+            show_default=False,
+        ),
+    ] = None,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -250,6 +260,7 @@ def fit(
         workers=workers,
         scheduler=scheduler,
         cluster=cluster,
+        design=design,
         patience=patience,
         min_improvement=min_improvement,
         space=space,

@@ -199,6 +199,20 @@ def test_a_fit_starts_from_an_earlier_one(tmp_path, stored):
         run_fit(request.model_copy(update={"start_from": ("none",), "resume": True}), published=False)
 
 
+def test_the_size_of_the_design(tmp_path):
+    """By default 2 d + 2 Sobol points after the starts; as many as are asked for, and recorded; at least one trial."""
+    request = FitRequest(symbol="Si", out=tmp_path / "run", evaluations=4, workers=0, sampler="sobol", design=1)
+    usual = plan_fit(request.model_copy(update={"design": None}))
+    assert usual.initial == len(usual.starts) + 2 * len(usual.space.space) + 2
+    assert plan_fit(request).initial == len(usual.starts) + 1
+    assert plan_fit(request.model_copy(update={"start_from": ("none",), "design": 0})).initial == 1
+    outcome = run_fit(request, published=False)
+    settings = outcome.result.parameters.provenance["settings"]["campaign"]
+    assert settings["n_initial"] == len(settings["starting_points"]) + 1 == len(usual.starts) + 1
+    with pytest.raises(ParameterError, match=r"n_initial: was 4, now 5"):
+        run_fit(request.model_copy(update={"design": 2, "resume": True}), published=False)
+
+
 def test_spaces_reach_the_evaluation(tmp_path):
     """A wall for the orbitals, the repulsion's exponent searched with the radii, its length fixed."""
     text = """
