@@ -2,7 +2,7 @@
 
 ``python benchmarks/delta.py`` goes on where an earlier run ended: every result is one line of
 ``benchmarks/results/delta.jsonl``. ``--table`` prints what is there, ``--plot DIR`` draws it, ``--timing`` measures
-training and prediction times instead.
+training and prediction times instead (``--small`` in a few minutes; with ``--plot DIR`` it draws them).
 
 Reference: the E(V) points of ``references/gpaw-pbe``. Below them DFTB with the published PTBP parameters. For each seed
 whole crystals (or, in the last system, a whole composition) are held out; the models are trained on n points drawn from
@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from delta_timing import draw_times, ptbp_folder, timing
 from threadpoolctl import threadpool_limits
+
+os.environ.setdefault("RAYON_NUM_THREADS", "1")  # featomic's threads; read when it starts
 
 RESULTS = Path(__file__).parent / "results" / "delta.jsonl"
 SIZES = (6, 12, 24, 48)
@@ -50,25 +54,15 @@ def data(cache: Path) -> list[Any]:
     """Samples of all points of the data set, with PTBP's DFTB energy; computed once."""
     from dftbparam.delta.data import Base, differences, read_reference
     from dftbparam.engine.base import Settings
-    from dftbparam.skf import write_skf
-    from dftbparam.slako.build import build_tables
-    from dftbparam.space import load_parameter_set
 
     wanted = set().union(*(system["compositions"] for system in SYSTEMS.values()))
     by_elements: dict[tuple[str, ...], list[Any]] = {}
     for one in read_reference("gpaw-pbe"):
         if one.composition in wanted:
             by_elements.setdefault(one.frame.elements, []).append(one)
-    parameters = load_parameter_set("ptbp")
     found = []
     for elements, frames in by_elements.items():
-        folder = cache / "-".join(elements)
-        if not folder.is_dir():
-            tables = build_tables(parameters, elements)
-            folder.mkdir(parents=True)
-            for (a, b), file in tables.files.items():
-                write_skf(folder / f"{a}-{b}.skf", file)
-        base = Base(folder, Settings(kpt_density=4.0))
+        base = Base(ptbp_folder(cache, elements), Settings(kpt_density=4.0))
         some = differences(frames, base, energies_only=True, allow_mixed=True)
         for line in some.notes:
             print(line)
@@ -267,43 +261,7 @@ def plots(folder: Path) -> None:
     if curves:
         figure = plot_calibration("held-out crystals and compositions", curves)
         (folder / "delta-calibration.png").write_bytes(render(figure))
-
-
-def timing() -> None:
-    """Training and prediction times against structures and inducing environments; DFTB beside it."""
-    from ase.build import bulk
-    from ase.calculators.lj import LennardJones
-
-    from dftbparam.delta.kernels import RadialKernel
-    from dftbparam.delta.statistics import Sample
-    from dftbparam.delta.training import TrainingOptions, train
-
-    rng = np.random.default_rng(0)
-    samples = []
-    for k in range(2000):
-        name, a = (("rocksalt", 4.5), ("zincblende", 4.9), ("cesiumchloride", 2.8))[k % 3]
-        atoms = bulk("SiO", name, a=a * rng.uniform(0.95, 1.08)).repeat(tuple(rng.integers(1, 3, size=3)))
-        atoms.rattle(0.08, seed=k)
-        atoms.calc = LennardJones(sigma=1.6, epsilon=0.3, rc=4.5, ro=3.0, smooth=True)
-        values = atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()
-        samples.append(Sample(atoms.copy(), *values, group=f"{name}-{k % 9}"))
-    print("structures  inducing  training, s (CPU)  energy and forces of 8 / 64 / 216 atoms, s")
-    for count, inducing in ((100, 100), (200, 200), (500, 500), (2000, 200), (2000, 600), (2000, 1000)):
-        start, cpu = time.time(), time.process_time()
-        options = TrainingOptions(inducing=inducing, kernels=(RadialKernel("matern52", 2.0),))
-        model = train(samples[:count], options=options)
-        spent = time.time() - start, time.process_time() - cpu
-        times = []
-        for repeat in (1, 2, 3):
-            atoms = bulk("SiO", "rocksalt", a=4.6, cubic=True).repeat(repeat)
-            atoms.rattle(0.05)
-            model.predict(atoms)
-            begin = time.time()
-            for _ in range(3):
-                model.predict(atoms)
-            times.append((time.time() - begin) / 3)
-        cells = " / ".join(f"{t:.3f}" for t in times)
-        print(f"{count:9d} {model.basis.size:9d} {spent[0]:9.1f} ({spent[1]:.1f})      {cells}", flush=True)
+    draw_times(folder)
 
 
 def forces(cache: Path) -> None:
@@ -383,11 +341,12 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
     parser.add_argument("--plot", type=Path, help="draw what has been measured into this folder, and stop")
     parser.add_argument("--timing", action="store_true", help="measure times instead")
+    parser.add_argument("--small", action="store_true", help="with --timing: up to 400 structures, a few minutes")
     parser.add_argument("--forces", action="store_true", help="measure what forces and stress bring instead")
     given = parser.parse_args()
     threadpool_limits(1)
     if given.timing:
-        timing()
+        timing(given.cache, given.plot, given.small)
     elif given.forces:
         forces(given.cache)
     elif given.plot is not None:

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dftbparam.cli.delta_data import (
+    SCORES,
+    ElementsOption,
+    EnergiesOption,
+    GroupKeyOption,
+    LevelOption,
+    MixedOption,
+    ModelArgument,
+    SkfOption,
+    as_kernel,
+    as_number,
+    base_features,
+    candidate,
+    count_stage,
+    draw_evaluation,
+    element_set,
+    freeze,
+    load_with_base,
+    name_and_value,
+    new_base,
+    outside_notes,
+    read_images,
+    read_levels,
+    reference_frames,
+    split_words,
+    structure_rows,
+    write_frames,
+)
 from dftbparam.cli.options import DftbPlusOption, EngineName, EngineOption
 from dftbparam.cli.output import STDOUT, Column, JsonOption, note, prepare_json, present, show_json, show_table
 from dftbparam.cli.progress import stages
-from dftbparam.errors import InputError, ParameterError
+from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
-    from ase import Atoms
-
-    from dftbparam.delta.data import Base, ReferenceFrame
-    from dftbparam.delta.evaluate import Evaluation
-    from dftbparam.delta.kernels import RadialKernel
-    from dftbparam.delta.model import DeltaModel
+    pass
 
 app = typer.Typer(help="Delta models: from DFTB to the level of DFT, with error bars.", no_args_is_help=True)
 
@@ -39,47 +61,6 @@ class StructureName(StrEnum):
 
     autoregressive = "autoregressive"
     coregional = "coregional"
-
-
-SkfOption = Annotated[
-    Path | None,
-    typer.Option("--skf", metavar="DIR", help="The frozen Slater-Koster files underneath.", show_default=False),
-]
-GroupKeyOption = Annotated[
-    str | None,
-    typer.Option(
-        "--group-key",
-        metavar="KEY",
-        help="Key of extended xyz files that names the crystal a structure was made from.",
-        show_default=False,
-    ),
-]
-ElementsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--elements", metavar="SYMBOLS", help="Only structures of these elements, with commas.", show_default=False
-    ),
-]
-EnergiesOption = Annotated[bool, typer.Option("--energies-only", help="Leave forces and stress out.")]
-MixedOption = Annotated[
-    bool, typer.Option("--allow-mixed", help="Take structures of one level that were computed differently.")
-]
-LevelOption = Annotated[
-    str | None,
-    typer.Option("--level", metavar="NAME", help="Level of theory; the model's highest.", show_default=False),
-]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file of `delta train`.")]
-
-SCORES: Final = [
-    Column("structures", "structures"),
-    Column("rmse", "rms error, eV/atom", ".4f"),
-    Column("mae", "mean |error|", ".4f"),
-    Column("largest", "largest", ".4f"),
-    Column("mean_std", "error bar", ".4f"),
-    Column("within_one_std", "within 1σ", ".0%"),
-    Column("within_two_std", "within 2σ", ".0%"),
-    Column("outside", "outside"),
-]
 
 
 @app.command()
@@ -134,6 +115,16 @@ def train(
         ),
     ] = None,
     inducing: Annotated[int, typer.Option("--inducing", metavar="N", help="Inducing environments at most.")] = 600,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            "--features",
+            metavar="NAMES",
+            help="Results of DFTB that are inputs, too, of charges,band-energy,fermi-level. The model then learns and "
+            "gives energies, no forces.",
+            show_default=False,
+        ),
+    ] = None,
     structure: Annotated[
         StructureName, typer.Option("--structure", help="How several levels share what they learn.")
     ] = StructureName.autoregressive,
@@ -153,24 +144,28 @@ def train(
     from dftbparam.delta.training import train as run
     from dftbparam.publish import prepare_file
 
-    named = _levels(sources or [], level or [])
+    named = read_levels(sources or [], level or [])
     options = TrainingOptions(
         descriptors=DescriptorSettings(cutoff=cutoff),
-        kernels=KERNELS if kernel is None else (_kernel(kernel),),
+        kernels=KERNELS if kernel is None else (as_kernel(kernel),),
         inducing=inducing,
         structure=structure.value,
         seed=seed,
+        features=split_words(features),
     )
-    base = _new_base(skf, direct, engine, dftbplus, kpt_density, temperature)
-    wanted = _symbols(elements)
-    needed = [name.strip() for name in (require or "").split(",") if name.strip()]
+    base = new_base(skf, direct, engine, dftbplus, kpt_density, temperature)
+    wanted = element_set(elements)
+    needed = split_words(require)
     unknown = sorted(set(needed) - {"forces", "stress"})
     if unknown:
         raise ParameterError(f"--require {unknown[0]}: it must be forces, stress or both")
+    if options.features and (direct or needed):
+        other = "--direct: they are DFTB's" if direct else "--require: a model with them learns energies alone"
+        raise ParameterError(f"--features and {other}")
     prepare_json(json)
     prepare_file(out)
     gpytorch_modules()
-    frames = [(name, cost, _frames(some, group_key, wanted)) for name, cost, some in named]
+    frames = [(name, cost, reference_frames(some, group_key, wanted)) for name, cost, some in named]
     samples: list[Any] = []
     levels = []
     with stages() as tell:
@@ -181,15 +176,18 @@ def train(
                 level=at,
                 group_by=group_by.value,
                 require=needed,
-                energies_only=energies_only,
+                energies_only=energies_only or bool(options.features),
                 free_energy=free_energy,
                 allow_mixed=allow_mixed,
-                tell=partial(_count, tell, f"DFTB for {name}", len(some)),
+                tell=partial(count_stage, tell, f"DFTB for {name}", len(some)),
             )
             for line in found.notes:
                 note(line)
             samples += found.samples
             levels.append(Level(name, cost))
+    left = sum(one.frame.forces is not None or one.frame.stress is not None for _, _, some in frames for one in some)
+    if options.features and left:
+        note(f"forces and stress of {left} structures are left out: with --features a model learns energies alone")
     symbols = sorted({str(s) for sample in samples for s in sample.atoms.symbols})
     model = run(samples, levels, options, base=None if base is None else base.record(symbols), tell=note)
     checksum = save_model(model, out)
@@ -198,6 +196,7 @@ def train(
         "model": str(out),
         "sha256": checksum,
         "elements": list(model.symbols),
+        "features": list(model.basis.features),
         "inducing": model.basis.size,
         "kernel": {"kind": model.basis.kernel.kind, "length": model.basis.kernel.length},
         "metrics": model.metrics,
@@ -241,17 +240,17 @@ def evaluate(
     from dftbparam.delta.evaluate import evaluate as run
     from dftbparam.publish import prepare_folder
 
-    loaded, base = _load(model, skf)
+    loaded, base = load_with_base(model, skf)
     name = loaded.levels[loaded.level(level)].name
     prepare_json(json)
     if plot is not None:
         prepare_folder(plot)
-    frames = _frames(sources, group_key, _symbols(elements))
+    frames = reference_frames(sources, group_key, element_set(elements))
     with stages() as tell:
         found = differences(
             frames,
             base,
-            energies_only=energies_only,
+            energies_only=energies_only or bool(loaded.basis.features),
             allow_mixed=allow_mixed,
             tell=lambda done: tell("DFTB", "", done, len(frames)),
         )
@@ -261,7 +260,7 @@ def evaluate(
             loaded, found.samples, level=name, tell=lambda done: tell("correction", "", done, len(found.samples))
         )
     scores, groups = result.scores(), result.by_group()
-    value = {"model": str(model), "scores": scores, "groups": groups, "structures": _structures(result)}
+    value = {"model": str(model), "scores": scores, "groups": groups, "structures": structure_rows(result)}
     if json != STDOUT:
         show_table(f"{model}: {name}", [Column("group", "crystal", left=True), *SCORES], groups)
         show_table(
@@ -275,7 +274,7 @@ def evaluate(
             [scores],
         )
     if plot is not None:
-        _draw(plot, f"{', '.join(loaded.symbols)}: {name}", result)
+        draw_evaluation(plot, f"{', '.join(loaded.symbols)}: {name}", result)
     if json is not None:
         show_json(json, value)
 
@@ -294,12 +293,15 @@ def predict(
     ] = None,
     json: JsonOption = None,
 ) -> None:
-    """Predict energies, forces and stress; exit code 1 where a structure is outside the training domain."""
+    """Predict energies, forces and stress; exit code 1 where a structure is outside the level's training domain.
+
+    A model with DFTB's results as inputs (`delta train --features`) gives energies alone.
+    """
     from dftbparam.delta.calculator import DeltaCalculator
     from dftbparam.publish import prepare_file
 
-    loaded, base = _load(model, skf)
-    images = _images(structures)
+    loaded, base = load_with_base(model, skf)
+    images = read_images(structures)
     prepare_json(json)
     if out is not None:
         prepare_file(out)
@@ -308,7 +310,9 @@ def predict(
     with stages() as tell:
         for index, atoms in enumerate(images, start=1):
             atoms.calc = calculator
-            forces = atoms.get_forces()
+            # Of a model with inputs from DFTB the energy, which is all that it gives.
+            forces = None if loaded.basis.features else atoms.get_forces()
+            atoms.get_potential_energy()
             results = dict(calculator.results)
             rows.append(
                 {
@@ -317,14 +321,16 @@ def predict(
                     "energy": float(results["energy"]),
                     "energy_per_atom": float(results["energy"]) / len(atoms),
                     "energy_std": float(results["energy_std"]),
-                    "largest_force": float((forces**2).sum(axis=1).max() ** 0.5),
+                    "largest_force": None if forces is None else float((forces**2).sum(axis=1).max() ** 0.5),
                     "outside_domain": bool(results["outside_domain"]),
                     "reasons": list(calculator.outside_reasons),
-                    "forces": forces.tolist(),
+                    "outside_levels": {name: list(why) for name, why in calculator.outside_by_level.items()},
+                    "outside_at": ", ".join(results["outside_levels"]),
+                    "forces": None if forces is None else forces.tolist(),
                     "stress": [float(s) for s in results["stress"]] if "stress" in results else None,
                 }
             )
-            _freeze(atoms, results)
+            freeze(atoms, results)
             tell("predicting", "", index, len(images))
     columns = [
         Column("structure", "#"),
@@ -334,16 +340,19 @@ def predict(
         Column("energy_std", "± eV/atom", ".4f"),
         Column("largest_force", "largest force, eV/Å", ".4f"),
         Column("outside_domain", "outside"),
+        *([Column("outside_at", "outside at", left=True)] if len(loaded.levels) > 1 else []),
     ]
+    if loaded.basis.features:
+        note(f"no forces: the model takes DFTB's {', '.join(loaded.basis.features)} as input, without derivatives")
     if out is not None:
-        _write_frames(out, images)
+        write_frames(out, images)
         note(f"wrote {out}")
     name = calculator.level
     present(json, {"model": str(model), "level": name, "structures": rows}, f"{structures}: {name}", columns, rows)
-    outside = [row for row in rows if row["outside_domain"]]
-    for row in outside:
-        note(f"structure {row['structure']} is outside the training domain: {'; '.join(row['reasons'])}")
-    if outside:
+    for row in rows:
+        for line in outside_notes(row, name, list(calculator.outside_by_level)):
+            note(line)
+    if any(row["outside_domain"] for row in rows):
         raise typer.Exit(1)
 
 
@@ -351,6 +360,7 @@ def predict(
 def suggest(
     model: ModelArgument,
     structures: Annotated[Path, typer.Argument(metavar="FILE", help="Candidates, in any format that ASE reads.")],
+    skf: SkfOption = None,
     count: Annotated[int, typer.Option("--count", metavar="N", help="Calculations in the batch.")] = 8,
     level: Annotated[
         list[str] | None,
@@ -372,6 +382,16 @@ def suggest(
             "--pending", metavar="LEVEL=FILE", help="Structures that are being computed at a level.", show_default=False
         ),
     ] = None,
+    computed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--computed",
+            metavar="LEVEL=SOURCE",
+            help="What is computed at a level already, as for `delta train`: it is not chosen again.",
+            show_default=False,
+        ),
+    ] = None,
+    group_key: GroupKeyOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -388,26 +408,40 @@ def suggest(
     from dftbparam.delta.suggest import suggest as run
     from dftbparam.publish import prepare_folder
 
-    loaded = load_model(model)
-    images = _images(structures)
+    loaded = load_model(model, skf)
+    base = load_with_base(model, skf)[1] if loaded.basis.features else None
+    images = read_images(structures)
     running = [
         (atoms, name)
         for text in pending or []
-        for name, file in [_pair(text, "--pending")]
-        for atoms in _images(Path(file))
+        for name, file in [name_and_value(text, "--pending")]
+        for atoms in read_images(Path(file))
     ]
-    costs = {name: _number(value, "--cost") for name, value in (_pair(text, "--cost") for text in cost or [])}
+    done = [
+        (one.frame.atoms, name)
+        for text in computed or []
+        for name, source in [name_and_value(text, "--computed")]
+        for one in reference_frames([source], None, None)
+    ]
+    costs = {
+        name: as_number(value, "--cost") for name, value in (name_and_value(text, "--cost") for text in cost or [])
+    }
     prepare_json(json)
     if out is not None:
+        for one in loaded.levels:
+            if Path(one.name).name != one.name:
+                raise ParameterError(f"--out: the level {one.name!r} cannot name a file")
         prepare_folder(out)
     found = run(
         loaded,
         images,
         count,
-        targets=None if target is None else _images(target),
+        targets=None if target is None else read_images(target),
         levels=level,
         pending=running,
+        computed=done,
         costs=costs,
+        features=None if base is None else partial(base_features, base),
     )
     rows = [
         {**asdict(one), "index": one.index + 1, "formula": images[one.index].get_chemical_formula()} for one in found
@@ -422,178 +456,13 @@ def suggest(
         Column("outside", "outside"),
     ]
     if out is not None:
+        # What an earlier batch left there for another level would be computed as if it were of this one.
+        for name in {one.name for one in loaded.levels} - {one.level for one in found}:
+            (out / f"{name}.extxyz").unlink(missing_ok=True)
         for name in dict.fromkeys(one.level for one in found):
             path = out / f"{name}.extxyz"
-            _write_frames(path, [images[one.index] for one in found if one.level == name])
+            chosen = [one.index for one in found if one.level == name]
+            write_frames(path, [candidate(images[index], index + 1, group_key) for index in chosen])
             note(f"wrote {path}")
-    before = f"error bar now {found[0].std_before:.4f} eV/atom" if found else ""
+    before = f"error bar now {found[0].std_before:.4f} eV/atom" if found else "nothing is left to compute"
     present(json, {"model": str(model), "suggestions": rows}, f"{structures}: {before}", columns, rows)
-
-
-def _count(tell: Callable[[str, str, int, int], None], stage: str, total: int, done: int) -> None:
-    tell(stage, "", done, total)
-
-
-def _levels(sources: list[str], levels: list[str]) -> list[tuple[str, float, list[str]]]:
-    """Name, cost and sources of each level in order."""
-    if sources and levels:
-        raise ParameterError("give either sources, for one level, or --level for each of several")
-    if sources:
-        return [("reference", 1.0, sources)]
-    if not levels:
-        raise ParameterError("no source is given: reference sets, files, or --level NAME=SOURCE")
-    found: dict[str, tuple[float, list[str]]] = {}
-    for text in levels:
-        head, source = _pair(text, "--level")
-        name, colon, price = head.partition(":")
-        cost = _number(price, "--level") if colon else 1.0
-        if not cost > 0.0:
-            raise ParameterError(f"--level {text}: the cost must be positive")
-        if name in found and colon and found[name][0] != cost:
-            raise ParameterError(f"--level {name} has two costs, {found[name][0]:g} and {cost:g}")
-        found.setdefault(name, (cost, []))[1].append(source)
-    return [(name, cost, some) for name, (cost, some) in found.items()]
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ParameterError(f"{option} {text!r}: right would be NAME={'1.5' if option == '--cost' else 'FILE'}")
-    return name, value
-
-
-def _number(text: str, option: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ParameterError(f"{option}: {text!r} is no number") from None
-
-
-def _kernel(text: str) -> RadialKernel:
-    from dftbparam.delta.kernels import RadialKernel
-
-    kind, colon, length = text.partition(":")
-    return RadialKernel(kind, _number(length, "--kernel") if colon else 2.0)
-
-
-def _symbols(text: str | None) -> set[str] | None:
-    from dftbparam.cli.options import check_symbol
-
-    if text is None:
-        return None
-    names = {name.strip() for name in text.split(",") if name.strip()}
-    for name in sorted(names):
-        check_symbol(name)
-    return names
-
-
-def _frames(sources: list[str], group_key: str | None, elements: set[str] | None) -> list[ReferenceFrame]:
-    from dftbparam.delta.data import read_reference
-
-    found = [one for source in sources for one in read_reference(source, group_key=group_key)]
-    if elements is not None:
-        found = [one for one in found if set(one.frame.elements) <= elements]
-        if not found:
-            raise InputError(f"{', '.join(sources)}: no structure of {', '.join(sorted(elements))} alone")
-    return found
-
-
-def _new_base(
-    skf: Path | None, direct: bool, engine: EngineName, dftbplus: str | None, density: float, temperature: float
-) -> Base | None:
-    from dftbparam.delta.data import Base
-    from dftbparam.engine.base import Settings
-    from dftbparam.engine.factory import make_engine
-
-    if direct == (skf is not None):
-        raise ParameterError("say which Slater-Koster files are underneath with --skf, or --direct for none, not both")
-    if skf is None:
-        return None
-    settings = Settings(kpt_density=density, temperature=temperature)
-    make_engine(engine.value, command=dftbplus)
-    return Base(skf, settings, engine.value, dftbplus)
-
-
-def _load(path: Path, skf: Path | None) -> tuple[DeltaModel, Base | None]:
-    """Read a model and the base it goes with; refuses other Slater-Koster files."""
-    from dftbparam.delta.data import Base, settings_from_record
-    from dftbparam.delta.model_file import load_model
-
-    model = load_model(path, skf)
-    if not model.base:
-        return model, None
-    if skf is None:
-        raise ParameterError(
-            f"{path} corrects the Slater-Koster set {model.base['name']!r}; say where it is: --skf DIR"
-        )
-    return model, Base(skf, settings_from_record(model.base["settings"]), model.base["engine"])
-
-
-def _images(path: Path) -> list[Any]:
-    """Read structures of any format."""
-    from ase.io import read
-
-    if not path.is_file():
-        raise InputError(f"{path}: no such file", path=str(path))
-    try:
-        found: Any = read(path, index=":")
-    except Exception as error:  # ASE's readers raise whatever they stumble over
-        reason = str(error) or type(error).__name__
-        raise InputError(f"{path}: no structures that ASE can read ({reason})", path=str(path)) from None
-    if not found:
-        raise InputError(f"{path}: no structures", path=str(path))
-    return list(found)
-
-
-def _freeze(atoms: Any, results: dict[str, Any]) -> None:
-    """Let a structure carry its results instead of the calculator."""
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    calculator: Any = SinglePointCalculator
-    known = {key: results[key] for key in ("energy", "free_energy", "forces", "stress") if key in results}
-    atoms.calc = calculator(atoms, **known)
-    atoms.info["energy_std"] = results["energy_std"]
-    atoms.info["outside_domain"] = results["outside_domain"]
-
-
-def _write_frames(path: Path, images: list[Atoms]) -> None:
-    import io
-
-    from ase.io import write
-
-    from dftbparam.publish import write_bytes
-
-    buffer = io.StringIO()
-    write(buffer, images, format="extxyz")
-    write_bytes(path, buffer.getvalue().encode())
-
-
-def _structures(result: Evaluation) -> list[dict[str, Any]]:
-    return [
-        {
-            "source": result.sources[k],
-            "group": result.groups[k],
-            "energy": float(result.energies[k]),
-            "predicted": float(result.predicted[k]),
-            "std": float(result.stds[k]),
-            "outside": result.outside[k],
-        }
-        for k in range(len(result.sources))
-    ]
-
-
-def _draw(folder: Path, title: str, result: Evaluation) -> None:
-    from dftbparam.publish import write_bytes
-    from dftbparam.report import plot_calibration, plot_parity, render
-
-    figures = {
-        "parity": plot_parity(
-            title, result.energies - result.base, result.predicted - result.base, result.stds, result.outside,
-            "eV/atom above DFTB" if result.base.any() else "eV/atom",
-        ),
-        "calibration": plot_calibration(title, {result.level: result.calibration()}),
-    }  # fmt: skip
-    for name, figure in figures.items():
-        path = folder / f"delta-{name}.png"
-        write_bytes(path, render(figure))
-        note(f"wrote {path}")

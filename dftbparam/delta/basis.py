@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 
 from dftbparam.delta.descriptors import Array, DescriptorSettings
 from dftbparam.delta.features import ElementMap, Local, describe
+from dftbparam.delta.inputs import BaseFeatures, refuse_derivatives
 from dftbparam.delta.kernels import RadialKernel, cholesky
 
 if TYPE_CHECKING:
@@ -70,6 +71,11 @@ class Basis:
         """Atomic numbers of the elements, ascending."""
         return tuple(sorted(self.maps))
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the results of DFTB that are inputs."""
+        return self.maps[self.numbers[0]].inputs.names
+
     @cached_property
     def places(self) -> dict[int, slice]:
         """Where the weights of each element stand."""
@@ -93,9 +99,24 @@ class Basis:
         """Atoms of each element, (number of elements,)."""
         return np.array([np.count_nonzero(atoms.numbers == z) for z in self.numbers], dtype=np.float64)
 
-    def describe(self, atoms: Atoms, *, derivatives: bool = False, project: bool = True) -> list[Local]:
-        """Coordinates of the atoms of a structure; see `dftbparam.delta.features.describe`."""
-        return describe(atoms, self.settings, self.maps, derivatives=derivatives, project=project)
+    def describe(
+        self,
+        atoms: Atoms,
+        *,
+        derivatives: bool = False,
+        project: bool = True,
+        features: BaseFeatures | None = None,
+    ) -> list[Local]:
+        """Coordinates of the atoms of a structure; see `dftbparam.delta.features.describe`.
+
+        Raises
+        ------
+        ParameterError
+            Derivatives are asked for, and some inputs have none.
+        """
+        if derivatives:
+            refuse_derivatives(self.features)
+        return describe(atoms, self.settings, self.maps, derivatives=derivatives, project=project, features=features)
 
     def squared_distances(self, local: Local) -> Array:
         """Squared distances of atoms to the inducing environments of their element, (n, m_Z)."""
@@ -115,9 +136,9 @@ class Basis:
             unexplained += self._unexplained(one, white)
         return row, unexplained
 
-    def rows(self, atoms: Atoms, *, derivatives: bool = False) -> Rows:
+    def rows(self, atoms: Atoms, *, derivatives: bool = False, features: BaseFeatures | None = None) -> Rows:
         """Build the rows of one structure; forces and strain where ``derivatives``, for any periodicity."""
-        local = self.describe(atoms, derivatives=derivatives)
+        local = self.describe(atoms, derivatives=derivatives, features=features)
         energy, unexplained = self.energy_row(local)
         if not derivatives:
             return Rows(energy, unexplained)

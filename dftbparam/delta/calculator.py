@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from dftbparam.delta.data import settings_from_record
+from dftbparam.delta.inputs import BaseFeatures
 from dftbparam.delta.model import DeltaModel, Prediction
 from dftbparam.delta.model_file import check_base, load_model
 from dftbparam.engine.ase import IGNORED, DftbCalculator
@@ -25,8 +26,12 @@ class DeltaCalculator(Calculator):
     ``energy`` and ``free_energy`` are the same number: the Mermin free energy of DFTB plus the correction, of which
     ``forces`` and ``stress`` are the exact derivatives, so that relaxations end and dynamics conserves energy. Besides,
     ``results`` holds ``energy_std`` (calibrated standard deviation of the energy against the reference, eV/atom),
-    ``outside_domain`` (whether the structure is unlike the training data; `outside_reasons` says in what) and, of the
-    DFTB calculation alone, ``base_energy``.
+    ``outside_domain`` (whether the structure is unlike the training data of ``level``; `outside_reasons` says in what),
+    ``outside_levels`` (names of all levels whose data it is unlike; `outside_by_level` says in what) and, of the DFTB
+    calculation alone, ``base_energy``.
+
+    A model that takes DFTB's charges, band energy or Fermi level as input gives energies only: forces and stress are
+    refused with ASE's `PropertyNotImplementedError`.
 
     Parameters
     ----------
@@ -93,8 +98,20 @@ class DeltaCalculator(Calculator):
 
     @property
     def outside_reasons(self) -> tuple[str, ...]:
-        """Why the last structure was outside the training domain; empty where it was inside."""
+        """Why the last structure was outside the training domain of `level`; empty where it was inside."""
         return () if self.prediction is None else self.prediction.outside
+
+    @property
+    def outside_by_level(self) -> Mapping[str, tuple[str, ...]]:
+        """The same for each level of the model by its name; empty before the first calculation."""
+        return {} if self.prediction is None else self.prediction.outside_levels
+
+    def _features(self, atoms: Atoms) -> BaseFeatures | None:
+        """Compute DFTB and return what the model takes of it as input; None, and no DFTB, where it takes nothing."""
+        if not self.model.basis.features or self.base is None:
+            return None
+        self.base.calculate(Atoms(atoms), ["energy"])
+        return None if self.base.result is None else BaseFeatures.of(self.base.result)
 
     def reset(self) -> None:
         """Forget all results; called by ASE where the structure has changed."""
@@ -117,19 +134,27 @@ class DeltaCalculator(Calculator):
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("stress needs a structure that is periodic in all three directions")
         derivatives = bool({"forces", "stress"} & set(properties))
-        # The correction first: what it refuses (unknown elements) costs no DFTB.
-        found = self.model.predict(atoms, self.level, derivatives=derivatives)
+        if derivatives and self.model.basis.features:
+            raise PropertyNotImplementedError(
+                f"no {' or '.join(sorted({'forces', 'stress'} & set(properties)))}: the model takes DFTB's "
+                f"{', '.join(self.model.basis.features)} as input, whose derivatives are not available"
+            )
+        features = self._features(atoms)
+        # Without inputs the correction comes first: what it refuses (unknown elements) costs no DFTB.
+        found = self.model.predict(atoms, self.level, derivatives=derivatives, features=features)
         results: dict[str, Any] = {
             "energy": found.energy,
             "energy_std": found.energy_std,
             "outside_domain": bool(found.outside),
+            "outside_levels": tuple(name for name, reasons in found.outside_levels.items() if reasons),
         }
         if found.forces is not None:
             results["forces"] = found.forces
         if found.stress is not None:
             results["stress"] = found.stress
         if self.base is not None:
-            self.base.calculate(Atoms(atoms), ["energy", *(["forces"] if derivatives else [])])
+            if features is None:
+                self.base.calculate(Atoms(atoms), ["energy", *(["forces"] if derivatives else [])])
             results["base_energy"] = self.base.results["free_energy"]
             results["energy"] += self.base.results["free_energy"]
             for name in ("forces", "stress"):

@@ -17,6 +17,7 @@ import numpy as np
 
 from dftbparam.delta.basis import VOIGT
 from dftbparam.delta.descriptors import Array
+from dftbparam.delta.inputs import BaseFeatures
 from dftbparam.delta.statistics import Sample
 from dftbparam.engine.base import Engine, Settings
 from dftbparam.engine.factory import make_engine
@@ -104,6 +105,7 @@ class Base:
                         outcome.free_energy * HARTREE,
                         None if outcome.forces is None else outcome.forces * HARTREE_PER_BOHR,
                         None if outcome.stress is None else outcome.stress[VOIGT] * HARTREE_PER_BOHR3,
+                        BaseFeatures.of(outcome),
                     )
                 )
             if tell is not None:
@@ -122,11 +124,15 @@ class Base:
 
 @dataclass(frozen=True)
 class BaseResult:
-    """Energy (eV), forces (eV/Angstrom) and stress (Voigt, eV/Angstrom^3, ASE's sign) of the base calculation."""
+    """Energy (eV), forces (eV/Angstrom) and stress (Voigt, eV/Angstrom^3, ASE's sign) of the base calculation.
+
+    ``features`` are results that a model can take as inputs.
+    """
 
     energy: float
     forces: Array | None
     stress: Array | None
+    features: BaseFeatures | None = None
 
 
 def settings_record(settings: Settings) -> dict[str, Any]:
@@ -216,13 +222,20 @@ def read_reference(
     return [_grouped(frame, names.get(frame.source)) for frame in found.frames]
 
 
+def without_number(name: str) -> str:
+    """A name without the number at its end that tells copies of one crystal apart."""
+    return re.sub(r"[\s_#.-]*\d+$", "", name)
+
+
 def _grouped(frame: Frame, crystal: str | None = None) -> ReferenceFrame:
     composition = composition_of(frame.atoms)
     if crystal is None:
         identity = identify(frame.atoms)
         # Names that differ in a number at their end alone, "Si diamond 0007", are copies of one crystal.
-        name = re.sub(r"[\s_#.-]*\d+$", "", frame.name)
-        crystal = identity.name if identity is not None else f"{composition} {name}".strip()
+        name = without_number(frame.name)
+        if name.split()[:1] != [composition]:
+            name = f"{composition} {name}".strip()
+        crystal = identity.name if identity is not None else name
     return ReferenceFrame(frame, crystal, composition)
 
 
@@ -411,4 +424,5 @@ def _sample(
         base.energy,
         base.forces,
         base.stress,
+        base.features,
     )

@@ -122,8 +122,9 @@ def evaluate(
     rows, forces, stress = [], [np.zeros((0, 2))], [np.zeros((0, 2))]
     outside = []
     for index, sample in enumerate(samples, start=1):
-        derivatives = sample.forces is not None or sample.stress is not None
-        found = model.predict(sample.atoms, at, derivatives=derivatives)
+        # A model without derivatives is judged by its energies.
+        derivatives = not model.basis.features and (sample.forces is not None or sample.stress is not None)
+        found = model.predict(sample.atoms, at, derivatives=derivatives, features=sample.features)
         n = len(sample.atoms)
         rows.append(
             (

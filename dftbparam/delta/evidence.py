@@ -297,3 +297,37 @@ def cross_validate(statistics: Statistics, hyper: Hyperparameters) -> HeldOut:
                 prior = float((hyper.mixing[level] ** 2).sum())
                 variances[mine] = solved.variance(rows) + prior * statistics.unexplained[mine]
     return HeldOut(errors, variances, statistics.folds, statistics.levels)
+
+
+def learning_curve(statistics: Statistics, hyper: Hyperparameters) -> list[list[tuple[float, float]]]:
+    """Predict the energies of each fold from few of the others, and from more and more of them.
+
+    Hyperparameters and inducing environments stay those of all data: what grows is the number of observations.
+
+    Returns
+    -------
+    Per level rows (structures of the level trained on, root mean square error in eV/atom), means over the folds, each
+    of which is predicted from 1, 2, 4 ... folds behind it. Numbers of folds are left out in which some fold would have
+    to be predicted without any structure of the level.
+    """
+    scaled = _scaled(statistics, hyper)
+    folds = sorted(scaled)
+    found: list[list[tuple[float, float]]] = [[] for _ in range(statistics.level_count)]
+    most = len(folds) - 1
+    for count in sorted({*(2**k for k in range(most) if 2**k < most), most}) if most else ():
+        squares: list[list[Array]] = [[] for _ in found]
+        sizes: list[list[int]] = [[] for _ in found]
+        for place, fold in enumerate(folds):
+            chosen = [folds[(place + step) % len(folds)] for step in range(1, count + 1)]
+            solved = _solve([scaled[other] for other in chosen], _size(statistics, hyper))
+            for level in range(statistics.level_count):
+                at_level = statistics.levels == level
+                mine = np.flatnonzero((statistics.folds == fold) & at_level)
+                if len(mine):
+                    rows = expand(statistics.energy_rows[mine], level, statistics.elements, hyper.mixing)
+                    squares[level].append((rows @ solved.mean - statistics.energies[mine]) ** 2)
+                    sizes[level].append(int(np.count_nonzero(np.isin(statistics.folds, chosen) & at_level)))
+        for level, own in enumerate(sizes):
+            if own and min(own) > 0:
+                found[level].append((float(np.mean(own)), float(np.sqrt(np.mean(np.concatenate(squares[level]))))))
+    return found

@@ -7,12 +7,14 @@ The power spectrum p of an atom is normalised, p̂ = p/|p|, and the principal ax
 Kernels depend on the distance to points of this space, t = |x − X|² + ϱ². The remainder ϱ², what the axes do not see,
 is part of it, so that t is the exact distance of the whole descriptors, and an environment unlike all training data is
 far from all of them whatever its projection is.
+
+Where a model takes DFTB's own results as inputs (`dftbparam.delta.inputs`), they are further coordinates, the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +27,7 @@ from dftbparam.delta.descriptors import (
     RawBlock,
     power_spectra,
 )
+from dftbparam.delta.inputs import BaseFeatures, InputScale, fit_inputs, input_coordinates
 from dftbparam.errors import ElementError
 
 if TYPE_CHECKING:
@@ -57,12 +60,15 @@ class ElementMap:
         (f,) and (f, q): centre and principal axes of normalised power spectra.
     scale
         The root of the mean squared distance of two training environments, before scaling.
+    inputs
+        How results of DFTB become coordinates; none unless the model takes some.
     """
 
     pairs: Mapping[NeighbourPair, tuple[int, int]]
     mean: Array
     axes: Array
     scale: float
+    inputs: InputScale = field(default_factory=InputScale)
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,10 @@ class Local:
     number, atoms
         Atomic number; (n,) atoms of the structure.
     x, rest
-        (n, q) and (n,): coordinates and squared remainder.
+        (n, q) and (n,): coordinates, those of inputs last, and squared remainder.
     full
-        (n, f'): normalised descriptors of this structure's own pairs of elements, over the scale: squared distances
-        between rows are those between environments.
+        (n, f'): normalised descriptors of this structure's own pairs of elements, over the scale, and coordinates of
+        inputs: squared distances between rows are those between environments.
     centres, neighbours
         (p,), pairs with derivatives: row of ``atoms``, and the atom that moves.
     dx, drest
@@ -141,14 +147,24 @@ class Local:
         return pairs, strain
 
 
-def fit_maps(structures: Sequence[Atoms], settings: DescriptorSettings, *, seed: int = 0) -> dict[int, ElementMap]:
+def fit_maps(
+    structures: Sequence[Atoms],
+    settings: DescriptorSettings,
+    *,
+    seed: int = 0,
+    inputs: Sequence[str] = (),
+    features: Sequence[BaseFeatures] = (),
+) -> dict[int, ElementMap]:
     """Find the coordinates of every element of some structures, by principal axes of its environments.
 
     Parameters
     ----------
     seed
         Which environments are taken where there are more than `SAMPLE`.
+    inputs, features
+        Names of results of DFTB that are coordinates, too, and these of each structure.
     """
+    scales = fit_inputs(structures, features, inputs) if inputs else {}
     values: dict[int, list[dict[NeighbourPair, Array]]] = {}
     for atoms in structures:
         for block in power_spectra(atoms, settings):
@@ -173,7 +189,7 @@ def fit_maps(structures: Sequence[Atoms], settings: DescriptorSettings, *, seed:
         table = np.concatenate(rows)
         if len(table) > SAMPLE:
             table = table[rng.choice(len(table), SAMPLE, replace=False)]
-        maps[number] = _fit_map(table, places)
+        maps[number] = _fit_map(table, places, scales.get(number, InputScale()))
     return maps
 
 
@@ -183,14 +199,14 @@ def _distinct(block: RawBlock) -> Integers:
     return np.sort(first)
 
 
-def _fit_map(table: Array, places: Mapping[NeighbourPair, tuple[int, int]]) -> ElementMap:
+def _fit_map(table: Array, places: Mapping[NeighbourPair, tuple[int, int]], inputs: InputScale) -> ElementMap:
     unit = table / np.linalg.norm(table, axis=1)[:, None]
     mean = unit.mean(axis=0)
     _, singular, axes = np.linalg.svd(unit - mean, full_matrices=False)
     kept = min(MAX_AXES, int(np.count_nonzero(singular**2 > VARIANCE * max(float((singular**2).sum()), 1e-30))))
     # Two times the variance is the mean squared distance.
     scale = max(np.sqrt(2.0 * float((singular**2).sum()) / len(unit)), SMALLEST)
-    return ElementMap(dict(places), mean, axes[:kept].T.copy(), float(scale))
+    return ElementMap(dict(places), mean, axes[:kept].T.copy(), float(scale), inputs)
 
 
 def describe(
@@ -200,18 +216,24 @@ def describe(
     *,
     derivatives: bool = False,
     project: bool = True,
+    features: BaseFeatures | None = None,
 ) -> list[Local]:
     """Compute the coordinates of all atoms of a structure, one `Local` an element.
 
     Parameters
     ----------
     derivatives, project
-        Whether derivatives are computed, and whether those of the coordinates, too: `Local.pull` needs none.
+        Whether derivatives are computed, and whether those of the coordinates, too: `Local.pull` needs none. They are
+        those of descriptors alone.
+    features
+        Results of DFTB, where they are coordinates, too.
 
     Raises
     ------
     ElementError
         The structure holds an element without a map: the model was not trained on it.
+    ParameterError
+        Features are needed and not given, or do not fit.
     StructureError, EngineMissing
         See `power_spectra`.
     """
@@ -226,12 +248,16 @@ def describe(
             missing=names,
             available=known,
         )
+    extra = input_coordinates({z: chart.inputs for z, chart in maps.items()}, atoms, features)
     blocks = power_spectra(atoms, settings, derivatives=derivatives)
-    return [_local(block, maps[block.number], project) for block in blocks]
+    return [_local(block, maps[block.number], project, extra[block.atoms]) for block in blocks]
 
 
-def _local(block: RawBlock, chart: ElementMap, project: bool) -> Local:
-    """Coordinates of a block; the whole descriptor is projected at once, [V, μ], and its gradient never copied."""
+def _local(block: RawBlock, chart: ElementMap, project: bool, extra: Array) -> Local:
+    """Coordinates of a block, ``extra`` those of inputs.
+
+    The whole descriptor is projected at once, [V, μ], and its gradient never copied.
+    """
     n, q = len(block.atoms), chart.axes.shape[1]
     scale = chart.scale
     lengths = block.norms()
@@ -274,6 +300,6 @@ def _local(block: RawBlock, chart: ElementMap, project: bool) -> Local:
         dx, drest = np.zeros((0, 3, q)), np.zeros((0, 3))
         strain_x, strain_rest = np.zeros((0, 3, 3, q)), np.zeros((0, 3, 3))
     return Local(
-        block.number, block.atoms, raw / scale, rest / scale**2, full / scale, block.centres, block.neighbours,
-        dx, drest, strain_x, strain_rest, block, chart,
+        block.number, block.atoms, np.hstack([raw / scale, extra]), rest / scale**2, np.hstack([full / scale, extra]),
+        block.centres, block.neighbours, dx, drest, strain_x, strain_rest, block, chart,
     )  # fmt: skip

@@ -11,8 +11,9 @@ import numpy as np
 
 from dftbparam.delta.basis import Basis
 from dftbparam.delta.descriptors import Array
-from dftbparam.delta.domain import Domain, nearest_inducing
+from dftbparam.delta.domain import Domain, outside
 from dftbparam.delta.evidence import OFFSET_WIDTH, Hyperparameters, Posterior, Structure, expand
+from dftbparam.delta.inputs import BaseFeatures
 from dftbparam.errors import ParameterError
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Prediction:
     energy_std
         Calibrated standard deviation of base plus correction against the reference, eV/atom.
     outside
-        Why the structure is outside the training domain; empty where it is inside.
+        Why the structure is outside the domain of the training data of the level predicted; empty where it is inside.
+    outside_levels
+        The same for each level of the model by its name, the level predicted included.
     """
 
     energy: float
@@ -53,6 +56,7 @@ class Prediction:
     outside: tuple[str, ...]
     forces: Array | None = None
     stress: Array | None = None
+    outside_levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class DeltaModel:
         What the correction is added to, see `dftbparam.delta.data.Base.record`; empty for a model that learns without.
     offsets
         (levels, elements), eV per atom, subtracted before training; posterior shifts of them are in ``posterior``.
+    domains
+        What each level has been trained on.
     metrics
         Held-out errors and coverage by level, see `dftbparam.delta.training.train`.
     provenance
@@ -77,7 +83,7 @@ class DeltaModel:
     posterior: Posterior
     offsets: Array
     levels: tuple[Level, ...]
-    domain: Domain
+    domains: tuple[Domain, ...]
     base: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -122,11 +128,25 @@ class DeltaModel:
             self._weights[level] = self.basis.local_weights(self.hyper.mixing[level] @ blocks)
         return self._weights[level]
 
-    def predict(self, atoms: Atoms, level: str | None = None, *, derivatives: bool = True) -> Prediction:
+    def predict(
+        self,
+        atoms: Atoms,
+        level: str | None = None,
+        *,
+        derivatives: bool = True,
+        features: BaseFeatures | None = None,
+    ) -> Prediction:
         """Predict the correction of one structure at a level, the highest unless named.
+
+        Parameters
+        ----------
+        features
+            Results of DFTB for this structure, where the model takes some as inputs.
 
         Raises
         ------
+        ParameterError
+            No such level; features are missing; derivatives of a model that has none (`dftbparam.delta.inputs`).
         ElementError
             An element that the model was not trained on.
         StructureError
@@ -137,10 +157,8 @@ class DeltaModel:
         counts = self.basis.counts(atoms)
         energy = float(counts @ self.element_offsets(at))
         forces, strain = np.zeros((len(atoms), 3)), np.zeros(6)
-        nearest = {}
-        local = self.basis.describe(atoms, derivatives=derivatives, project=False)
+        local = self.basis.describe(atoms, derivatives=derivatives, project=False, features=features)
         for one in local:
-            nearest[one.number] = nearest_inducing(self.basis, one)
             if derivatives:
                 energies, some_forces, some_strain = self.basis.derivatives(one, weights[one.number], len(atoms))
                 forces += some_forces
@@ -151,11 +169,12 @@ class DeltaModel:
         variance = self.variance(*self.basis.energy_row(local), counts, at) / len(atoms) ** 2
         noise = self.hyper.noise.get((at, "energy"), 0.0)
         std = self.levels[at].calibration * float(np.sqrt(variance + noise**2))
-        outside = self.domain.reasons(atoms, nearest)
+        reasons = outside(self.basis, self.domains, atoms, local)
+        by_level = {one.name: found for one, found in zip(self.levels, reasons, strict=True)}
         if not derivatives:
-            return Prediction(energy, std, outside)
+            return Prediction(energy, std, reasons[at], outside_levels=by_level)
         stress = strain / abs(float(np.linalg.det(atoms.cell.array))) if atoms.pbc.all() else None
-        return Prediction(energy, std, outside, forces, stress)
+        return Prediction(energy, std, reasons[at], forces, stress, by_level)
 
     def variance(self, row: Array, unexplained: float, counts: Array, level: int) -> float:
         """Variance of a total energy without noise and calibration, eV^2; ``row`` and ``unexplained`` as in `Rows`."""

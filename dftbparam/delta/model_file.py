@@ -2,8 +2,8 @@
 
 ``header``
     UTF-8 JSON as bytes: format and version, what the model corrects (checksums of Slater-Koster files, engine,
-    settings), descriptors, kernel, levels with costs and calibration, domain, metrics, data checksum, versions, seed,
-    and the SHA-256 of every array.
+    settings), descriptors, results of DFTB that are inputs, kernel, levels with costs and calibration, the domain of
+    each, metrics, data checksum, versions, seed, and the SHA-256 of every array.
 arrays
     ``map-14-mean``, ``map-14-axes``, ``points-14`` (per atomic number), ``mixing``, ``offsets``, ``mean``,
     ``triangle`` (upper, row by row).
@@ -27,13 +27,18 @@ from dftbparam.delta.descriptors import DescriptorSettings
 from dftbparam.delta.domain import Domain
 from dftbparam.delta.evidence import Hyperparameters, Posterior
 from dftbparam.delta.features import ElementMap
+from dftbparam.delta.inputs import InputScale
 from dftbparam.delta.kernels import RadialKernel
 from dftbparam.delta.model import DeltaModel, Level
 from dftbparam.errors import DftbparamError, FileFormatError, InputError, ParameterError
+from dftbparam.space.atomic_write import write_bytes
 
 FORMAT: Final = "dftbparam-delta"
-VERSION: Final = 1
-"""Raised when files can no longer be read by the previous code."""
+VERSION: Final = 2
+"""Raised when files can no longer be read by the previous code. 2: one domain for each level, inputs."""
+
+READABLE: Final = (1, VERSION)
+"""Versions that are read. In files of version 1 all levels share one domain, that of their data together."""
 
 HEADER: Final = "header"
 
@@ -63,7 +68,7 @@ def save_model(model: DeltaModel, path: str | Path) -> str:
             archive.writestr(
                 zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), part.getvalue(), zipfile.ZIP_DEFLATED
             )
-    _write(Path(path), buffer.getvalue())
+    write_bytes(Path(path), buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()
 
 
@@ -76,19 +81,21 @@ def header_of(model: DeltaModel) -> dict[str, Any]:
         "base": dict(model.base),
         "descriptors": {"library": "featomic", "kind": "SOAP power spectrum", **model.basis.settings.record()},
         "kernel": {"kind": model.basis.kernel.kind, "length": model.basis.kernel.length},
+        "features": list(model.basis.features),
         "structure": model.structure,
         "inducing": {str(z): len(model.basis.points[z]) for z in model.basis.numbers},
         "maps": {
             str(z): {
                 "scale": chart.scale,
                 "pairs": [[a, b, first, last] for (a, b), (first, last) in chart.pairs.items()],
+                **({"inputs": chart.inputs.record()} if chart.inputs.names else {}),
             }
             for z, chart in model.basis.maps.items()
         },
         "noise": [[level, kind, value] for (level, kind), value in model.hyper.noise.items()],
         "evidence": model.hyper.evidence,
         "levels": [{"name": one.name, "cost": one.cost, "calibration": one.calibration} for one in model.levels],
-        "domain": model.domain.record(),
+        "domains": {one.name: domain.record() for one, domain in zip(model.levels, model.domains, strict=True)},
         "metrics": dict(model.metrics),
         "provenance": dict(model.provenance),
     }
@@ -184,7 +191,9 @@ def _model(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> DeltaModel:
     for key, chart in header["maps"].items():
         z = int(key)
         pairs = {(int(a), int(b)): (int(first), int(last)) for a, b, first, last in chart["pairs"]}
-        maps[z] = ElementMap(pairs, arrays[f"map-{z}-mean"], arrays[f"map-{z}-axes"], float(chart["scale"]))
+        names = header.get("features", [])
+        inputs = InputScale.from_record(names, chart["inputs"]) if names else InputScale()
+        maps[z] = ElementMap(pairs, arrays[f"map-{z}-mean"], arrays[f"map-{z}-axes"], float(chart["scale"]), inputs)
         points[z] = arrays[f"points-{z}"]
     own = {key: value for key, value in header["descriptors"].items() if key not in ("library", "kind")}
     kernel = RadialKernel(header["kernel"]["kind"], float(header["kernel"]["length"]))
@@ -199,11 +208,18 @@ def _model(header: Mapping[str, Any], arrays: Mapping[str, Any]) -> DeltaModel:
         Posterior(arrays["mean"], triangle),
         arrays["offsets"],
         tuple(Level(one["name"], float(one["cost"]), float(one["calibration"])) for one in header["levels"]),
-        Domain.from_record(header["domain"]),
+        _domains(header),
         header["base"],
         header["metrics"],
         header["provenance"],
     )
+
+
+def _domains(header: Mapping[str, Any]) -> tuple[Domain, ...]:
+    """Read the domain of each level."""
+    if header["version"] == 1:
+        return (Domain.from_record(header["domain"]),) * len(header["levels"])
+    return tuple(Domain.from_record(header["domains"][one["name"]]) for one in header["levels"])
 
 
 def _checksum(array: Any) -> str:
@@ -239,26 +255,9 @@ def _header(archive: Any, path: str | Path) -> dict[str, Any]:
         raise FileFormatError(f"not a delta model ({error})", path=str(path)) from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise FileFormatError("not a delta model: the header says something else", path=str(path))
-    if header.get("version") != VERSION:
+    if header.get("version") not in READABLE:
         raise FileFormatError(
-            f"version {header.get('version')!r} of the format; this program reads version {VERSION}", path=str(path)
+            f"version {header.get('version')!r} of the format; this program reads up to version {VERSION}",
+            path=str(path),
         )
     return header
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name and rename."""
-    import contextlib
-    import os
-
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise InputError(f"{str(path)!r} cannot be written ({error.strerror})", path=str(path)) from None

@@ -16,6 +16,7 @@ import numpy as np
 
 from dftbparam.delta.basis import Basis
 from dftbparam.delta.descriptors import Array, Integers
+from dftbparam.delta.inputs import BaseFeatures
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -44,6 +45,8 @@ class Sample:
         What is held out together: the crystal it is, or was made from.
     base_energy, base_forces, base_stress
         What was subtracted, in the same units: only for the comparison with a model that learns without it.
+    features
+        Results of DFTB, for a model that takes some as inputs.
     """
 
     atoms: Atoms
@@ -56,6 +59,7 @@ class Sample:
     base_energy: float = 0.0
     base_forces: Array | None = None
     base_stress: Array | None = None
+    features: BaseFeatures | None = None
 
     def without_base(self) -> Sample:
         """Return the reference itself as what is to be learnt."""
@@ -219,7 +223,7 @@ def collect(basis: Basis, samples: Sequence[Sample], folds: Sequence[int], level
     unexplained: list[float] = []
     for sample, other, fold in zip(samples, others, folds, strict=True):
         derivatives = sample.forces is not None or sample.stress is not None
-        found = basis.rows(sample.atoms, derivatives=derivatives)
+        found = basis.rows(sample.atoms, derivatives=derivatives, features=sample.features)
         n, level = len(sample.atoms), sample.level
         counts = basis.counts(sample.atoms)
         rows.append(np.concatenate([found.energy, counts]) / n)

@@ -14,7 +14,7 @@ computed from all pairs of atoms, so that structures that are new in kind are se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -23,6 +23,7 @@ from scipy.linalg import solve_triangular
 
 from dftbparam.delta.descriptors import Array, power_spectra
 from dftbparam.delta.evidence import expand
+from dftbparam.delta.inputs import BaseFeatures, input_coordinates, need_features
 from dftbparam.delta.model import DeltaModel
 from dftbparam.errors import ParameterError
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 MOST_ATOMS: Final = 6000
 """Atoms of one element in all structures together: their covariance matrix has 290 MB."""
+
+
+SAME: Final = 1e-3
+"""Angstrom; files of structures have eight decimals or so, and no two candidates are as near to each other."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Suggestion:
     std_before, std_after
         Root mean square error bar of the targets, eV/atom, before and after it.
     outside
-        Whether the candidate is outside the model's training domain.
+        Whether the candidate is outside the domain of the training data of this level.
     """
 
     index: int
@@ -69,7 +74,9 @@ def suggest(
     levels: Sequence[str] | None = None,
     target_level: str | None = None,
     pending: Sequence[tuple[Atoms, str]] = (),
+    computed: Sequence[tuple[Atoms, str]] = (),
     costs: Mapping[str, float] | None = None,
+    features: Callable[[Sequence[Atoms]], Sequence[BaseFeatures | None]] | None = None,
 ) -> list[Suggestion]:
     """Choose a batch of calculations.
 
@@ -82,17 +89,22 @@ def suggest(
         given.
     pending
         Calculations that are running: their values are not known, but that they will be.
+    computed
+        Calculations that are done and that the model was trained on. Neither these nor those that are running are
+        chosen again.
     costs
         Per level, instead of the model's.
+    features
+        Gives the results of DFTB of structures, for a model that takes some as inputs.
 
     Returns
     -------
-    At most ``count`` suggestions in the order of choice; fewer where every calculation has been chosen.
+    At most ``count`` suggestions in the order of choice; fewer where nothing else is left to compute.
 
     Raises
     ------
     ParameterError
-        No candidates, an unknown level, a cost that is not positive.
+        No candidates, an unknown level, a cost that is not positive, results of DFTB that the model needs.
     ElementError
         An element that the model does not know.
     """
@@ -119,17 +131,22 @@ def suggest(
     first_pending = len(rows)
     running = len(candidates) + (0 if targets is None else len(aims))
     rows += [(running + k, model.level(name)) for k, (_, name) in enumerate(pending)]
-    covariance = joint_covariance(model, structures, rows)
+    inputs = _inputs(model, structures, features)
+    covariance = joint_covariance(model, structures, rows, inputs)
     noise = {at: model.hyper.noise.get((at, "energy"), 1e-3) ** 2 for at in range(len(model.levels))}
     for k in range(first_pending, len(rows)):
         _condition(covariance, k, noise[rows[k][1]])
-    outside = [bool(model.predict(atoms, derivatives=False).outside) for atoms in candidates]
+    outside = [
+        model.predict(atoms, derivatives=False, features=one).outside_levels
+        for atoms, one in zip(candidates, inputs, strict=False)
+    ]
     weights = np.array([1.0 / price[at] for _, at in options])
-    free = np.ones(len(options), dtype=bool)
+    taken = [(atoms, model.level(name)) for atoms, name in (*pending, *computed)]
+    free = np.array([not any(at == t and same_structure(candidates[c], a) for a, t in taken) for c, at in options])
     factor = model.levels[top].calibration
     found: list[Suggestion] = []
     noises = np.array([noise[at] for _, at in options])
-    for _ in range(min(count, len(options))):
+    for _ in range(min(count, int(free.sum()))):
         cross = covariance[:first_option, first_option:first_pending]
         own = np.diag(covariance)[first_option:first_pending]
         gains = (cross**2).mean(axis=0) / (own + noises)
@@ -147,10 +164,38 @@ def suggest(
                 price[at],
                 factor * before,
                 factor * after,
-                outside[candidate],
+                bool(outside[candidate][model.levels[at].name]),
             )
         )
     return found
+
+
+def _inputs(
+    model: DeltaModel,
+    structures: Sequence[Atoms],
+    features: Callable[[Sequence[Atoms]], Sequence[BaseFeatures | None]] | None,
+) -> list[BaseFeatures | None]:
+    """Results of DFTB of each structure; None for a model that takes none."""
+    if not model.basis.features:
+        return [None] * len(structures)
+    found = [] if features is None else features(structures)
+    return [
+        need_features(found[k] if k < len(found) else None, atoms, model.basis.features)
+        for k, atoms in enumerate(structures)
+    ]
+
+
+def same_structure(first: Atoms, second: Atoms) -> bool:
+    """Whether two structures are one to `SAME`, atom by atom in their order, lattice vectors aside."""
+    if len(first) != len(second) or (first.numbers != second.numbers).any() or (first.pbc != second.pbc).any():
+        return False
+    if np.abs(first.cell.array - second.cell.array)[first.pbc].max(initial=0.0) > SAME:
+        return False
+    away = second.positions - first.positions
+    if first.pbc.any() and first.cell.rank == 3:
+        steps = np.linalg.solve(first.cell.array.T, away.T).T
+        away = away - np.where(first.pbc, np.round(steps), 0.0) @ first.cell.array
+    return bool(np.abs(away).max() <= SAME)
 
 
 def _rms(covariance: Array, count: int) -> float:
@@ -163,17 +208,23 @@ def _condition(covariance: Array, index: int, noise: float) -> None:
     covariance -= np.outer(column, column) / (column[index] + noise)
 
 
-def joint_covariance(model: DeltaModel, structures: Sequence[Atoms], rows: Sequence[tuple[int, int]]) -> Array:
+def joint_covariance(
+    model: DeltaModel,
+    structures: Sequence[Atoms],
+    rows: Sequence[tuple[int, int]],
+    inputs: Sequence[BaseFeatures | None] | None = None,
+) -> Array:
     """Posterior covariance of energies per atom, (n, n), eV^2, for rows of (structure, level)."""
+    inputs = [None] * len(structures) if inputs is None else inputs
     basis, mixing = model.basis, model.hyper.mixing
     elements = len(basis.numbers)
     features, counts = [], []
-    for atoms in structures:
-        row, _ = basis.energy_row(basis.describe(atoms))
+    for atoms, one in zip(structures, inputs, strict=True):
+        row, _ = basis.energy_row(basis.describe(atoms, features=one))
         features.append(row / len(atoms))
         counts.append(basis.counts(atoms) / len(atoms))
     table = np.concatenate([np.array(features), np.array(counts)], axis=1)
-    left = prior_covariance(model, structures) - np.array(features) @ np.array(features).T
+    left = prior_covariance(model, structures, inputs) - np.array(features) @ np.array(features).T
     index = np.array([which for which, _ in rows])
     levels = np.array([at for _, at in rows])
     whole = np.concatenate([expand(table[which][None], at, elements, mixing) for which, at in rows])
@@ -183,12 +234,17 @@ def joint_covariance(model: DeltaModel, structures: Sequence[Atoms], rows: Seque
     return found
 
 
-def prior_covariance(model: DeltaModel, structures: Sequence[Atoms]) -> Array:
+def prior_covariance(
+    model: DeltaModel, structures: Sequence[Atoms], inputs: Sequence[BaseFeatures | None] | None = None
+) -> Array:
     """Covariance of energies per atom for unit variance of local energies, from all pairs of atoms, (n, n)."""
     basis = model.basis
     n = len(structures)
     total = np.zeros((n, n))
     blocks = [power_spectra(atoms, basis.settings) for atoms in structures]
+    scales = {z: chart.inputs for z, chart in basis.maps.items()}
+    given = [None] * n if inputs is None else inputs
+    extra = [input_coordinates(scales, atoms, one) for atoms, one in zip(structures, given, strict=True)]
     for number in basis.numbers:
         mine = [(which, block) for which, some in enumerate(blocks) for block in some if block.number == number]
         widths = {pair: values.shape[1] for _, block in mine for pair, values in block.values.items()}
@@ -211,6 +267,9 @@ def prior_covariance(model: DeltaModel, structures: Sequence[Atoms]) -> Array:
                 table[row : row + len(lengths), starts[pair] : starts[pair] + widths[pair]] = values / lengths
             row += len(lengths)
         square = np.maximum(2.0 - 2.0 * (table @ table.T), 0.0) / basis.maps[number].scale ** 2
+        more = np.concatenate([extra[which][block.atoms] for which, block in mine])
+        for column in more.T:
+            square += (column[:, None] - column) ** 2
         kernel, _ = basis.kernel(square)
         member = np.zeros((n, len(owner)))
         member[owner, np.arange(len(owner))] = 1.0

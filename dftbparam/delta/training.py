@@ -6,26 +6,28 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 
 from dftbparam.delta.basis import Basis
 from dftbparam.delta.descriptors import Array, DescriptorSettings, Integers
-from dftbparam.delta.domain import Domain, reach_of, surroundings
+from dftbparam.delta.domain import Environments, domain_of
 from dftbparam.delta.evidence import (
     HeldOut,
     Hyperparameters,
     Structure,
     cross_validate,
+    learning_curve,
     maximise,
     posterior,
 )
 from dftbparam.delta.features import ElementMap, describe, fit_maps
+from dftbparam.delta.inputs import check_features, need_features, refuse_derivatives
 from dftbparam.delta.kernels import RadialKernel, choose
 from dftbparam.delta.model import DeltaModel, Level
-from dftbparam.delta.statistics import Sample, collect
+from dftbparam.delta.statistics import Sample, Statistics, collect
 from dftbparam.errors import ParameterError, ReferenceDataError
 
 KERNELS: Final = (
@@ -66,6 +68,11 @@ class TrainingOptions:
         How levels share what they learn, see `dftbparam.delta.evidence.maximise`; of no meaning for one level.
     compare
         Whether to find out, on the same held-out structures, what a model without the base would have done.
+    features
+        Results of DFTB that are inputs beside the descriptors, of `dftbparam.delta.inputs.FEATURES`; the model then
+        learns and predicts energies alone.
+    curves
+        Whether to find out how held-out errors fall with the number of structures.
     """
 
     descriptors: DescriptorSettings = field(default_factory=DescriptorSettings)
@@ -75,9 +82,12 @@ class TrainingOptions:
     folds: int = FOLDS
     seed: int = 0
     compare: bool = True
+    curves: bool = True
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that train nothing, with `ParameterError`."""
+        object.__setattr__(self, "features", check_features(self.features))
         if not self.kernels:
             raise ParameterError("no kernel is given; one at least is needed")
         if not 1 <= self.inducing <= 5000:
@@ -141,9 +151,10 @@ def train(
     options = options or TrainingOptions()
     tell = tell or (lambda line: None)
     check_samples(samples, levels)
+    _check_features(samples, options.features)
     structure: Structure = "single" if len(levels) == 1 else options.structure
     folds = assign_folds([sample.group for sample in samples], options.folds, options.seed)
-    maps = fit_maps([sample.atoms for sample in samples], options.descriptors, seed=options.seed)
+    maps = _maps(samples, options)
     tell(f"descriptors: {', '.join(f'{z}: {chart.axes.shape[1]} axes' for z, chart in maps.items())}")
     environments = _environments(samples, folds, options, maps)
     kernel, compared = _choose_kernel(samples, folds, len(levels), structure, options, maps, environments, tell)
@@ -160,12 +171,20 @@ def train(
         finished.append(Level(level.name, level.cost, factor))
         metrics["levels"][level.name] = scores
         tell(f"{level.name}: held-out error {1e3 * scores['rmse']:.1f} meV/atom rms, error bars times {factor:.2f}")
-    other = statistics.without_base() if options.compare else None
-    if other is not None:
-        _compare(metrics, cross_validate(other, maximise(other, structure)), levels)
-    domain = Domain(
-        {z: reach_of(basis.points[z], origins[z], *environments[z]) for z in basis.numbers},
-        *surroundings([sample.atoms for sample in samples]),
+    other = None
+    if options.compare:
+        # Without DFTB there are no results of it either.
+        plain = _plain_statistics(samples, folds, len(levels), kernel, options) if options.features else statistics
+        other = plain.without_base()
+    without = None if other is None else (other, maximise(other, structure))
+    if without is not None:
+        _compare(metrics, cross_validate(*without), levels)
+    metrics["held_out"] = _held_out_record(samples, statistics.energies, held_out, hyper, finished)
+    if options.curves:
+        metrics["learning"] = _curves(levels, learning_curve(statistics, hyper), without and learning_curve(*without))
+    domains = tuple(
+        domain_of(at, basis.points, origins, environments, [s.atoms for s in samples if s.level == at])
+        for at in range(len(levels))
     )
     return DeltaModel(
         basis,
@@ -174,20 +193,54 @@ def train(
         posterior(statistics, hyper),
         statistics.offsets,
         tuple(finished),
-        domain,
+        domains,
         dict(base or {}),
         metrics,
-        {
-            "samples": len(samples),
-            "samples_with_forces": sum(sample.forces is not None for sample in samples),
-            "samples_with_stress": sum(sample.stress is not None for sample in samples),
-            "groups": sorted({sample.group for sample in samples}),
-            "data_sha256": data_checksum(samples),
-            "seed": options.seed,
-            "kernels_compared": compared,
-            "versions": versions(),
-        },
+        _provenance(samples, options.seed, compared),
     )
+
+
+def _provenance(samples: Sequence[Sample], seed: int, compared: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "samples": len(samples),
+        "samples_with_forces": sum(sample.forces is not None for sample in samples),
+        "samples_with_stress": sum(sample.stress is not None for sample in samples),
+        "groups": sorted({sample.group for sample in samples}),
+        "data_sha256": data_checksum(samples),
+        "seed": seed,
+        "kernels_compared": compared,
+        "versions": versions(),
+    }
+
+
+def _check_features(samples: Sequence[Sample], names: Sequence[str]) -> None:
+    """Raise `ParameterError` where inputs are missing, or forces would have to be learnt that cannot be predicted."""
+    for sample in samples if names else ():
+        need_features(sample.features, sample.atoms, names)
+        if sample.forces is not None or sample.stress is not None:
+            refuse_derivatives(names)
+
+
+def _maps(samples: Sequence[Sample], options: TrainingOptions) -> dict[int, ElementMap]:
+    features = [sample.features for sample in samples if sample.features is not None]
+    return fit_maps(
+        [sample.atoms for sample in samples],
+        options.descriptors,
+        seed=options.seed,
+        inputs=options.features,
+        features=features if options.features else (),
+    )
+
+
+def _plain_statistics(
+    samples: Sequence[Sample], folds: Integers, levels: int, kernel: RadialKernel, options: TrainingOptions
+) -> Statistics:
+    """Collect the same observations for a model without inputs from DFTB."""
+    options = replace(options, features=())
+    maps = _maps(samples, options)
+    environments = _environments(samples, folds, options, maps)
+    basis, _ = _basis(kernel, options.descriptors, maps, environments, options.inducing)
+    return collect(basis, samples, [int(fold) for fold in folds], levels)
 
 
 def check_samples(samples: Sequence[Sample], levels: Sequence[Level]) -> None:
@@ -248,45 +301,92 @@ def _compare(metrics: dict[str, Any], direct: HeldOut, levels: Sequence[Level]) 
         scores["negative_transfer"] = scores["rmse"] > scores["rmse_without_base"]
 
 
-Environments = dict[int, tuple[Array, Integers]]
-"""Per atomic number coordinates (n, q) of training environments, and their folds."""
+def _held_out_record(
+    samples: Sequence[Sample], energies: Array, held_out: HeldOut, hyper: Hyperparameters, levels: Sequence[Level]
+) -> dict[str, Any]:
+    """Write down every held-out energy of each level, for plots: eV/atom without element offsets, six digits."""
+    record = {}
+    for at, level in enumerate(levels):
+        mine = np.flatnonzero(held_out.levels == at)
+        names, index = np.unique([samples[int(k)].group for k in mine], return_inverse=True)
+        std = level.calibration * np.sqrt(held_out.variances[mine] + hyper.noise[at, "energy"] ** 2)
+        record[level.name] = {
+            "groups": [str(name) for name in names],
+            "group": [int(k) for k in index],
+            "reference": _digits(energies[mine]),
+            "predicted": _digits(energies[mine] + held_out.errors[mine]),
+            "std": _digits(std),
+        }
+    return record
+
+
+def _digits(values: Array) -> list[float]:
+    return [float(f"{value:.6g}") for value in values]
+
+
+def _curves(
+    levels: Sequence[Level],
+    own: Sequence[Sequence[tuple[float, float]]],
+    other: Sequence[Sequence[tuple[float, float]]] | None,
+) -> dict[str, Any]:
+    """Learning curves of each level: structures and error, of the model and of one without the base."""
+    return {
+        level.name: {
+            "model": [list(point) for point in own[at]],
+            "without_base": None if other is None else [list(point) for point in other[at]],
+        }
+        for at, level in enumerate(levels)
+    }
 
 
 def _environments(
     samples: Sequence[Sample], folds: Integers, options: TrainingOptions, maps: Mapping[int, ElementMap]
-) -> Environments:
-    """Different environments of each element, at most `CANDIDATES`."""
+) -> dict[int, Environments]:
+    """Different environments of each element, some `CANDIDATES` of them, of which every level keeps its share."""
     found: dict[int, list[Array]] = {}
     for sample, fold in zip(samples, folds, strict=True):
-        for local in describe(sample.atoms, options.descriptors, maps):
+        for local in describe(sample.atoms, options.descriptors, maps, features=sample.features):
             _, first = np.unique(np.round(local.x, 6), axis=0, return_index=True)
             rows = local.x[np.sort(first)]
-            found.setdefault(local.number, []).append(np.column_stack([rows, np.full(len(rows), float(fold))]))
+            origin = np.tile([float(fold), float(sample.level)], (len(rows), 1))
+            found.setdefault(local.number, []).append(np.column_stack([rows, origin]))
     rng = np.random.default_rng(options.seed)
     chosen = {}
     for number, tables in sorted(found.items()):
         table = np.concatenate(tables)
         if len(table) > CANDIDATES:
-            table = table[np.sort(rng.choice(len(table), CANDIDATES, replace=False))]
-        chosen[number] = (np.ascontiguousarray(table[:, :-1]), table[:, -1].astype(np.int64))
+            table = table[_thinned(table[:, -1], rng)]
+        x = np.ascontiguousarray(table[:, :-2])
+        chosen[number] = Environments(x, table[:, -2].astype(np.int64), table[:, -1].astype(np.int64))
     return chosen
+
+
+def _thinned(levels: Array, rng: np.random.Generator) -> Integers:
+    """Rows of about `CANDIDATES` environments; a level of few structures keeps enough to know its domain."""
+    names = np.unique(levels)
+    kept = []
+    for level in names:
+        mine = np.flatnonzero(levels == level)
+        share = max(CANDIDATES * len(mine) // len(levels), CANDIDATES // (4 * len(names)))
+        kept.append(rng.choice(mine, share, replace=False) if len(mine) > share else mine)
+    return np.asarray(np.sort(np.concatenate(kept)), dtype=np.int64)
 
 
 def _basis(
     kernel: RadialKernel,
     descriptors: DescriptorSettings,
     maps: Mapping[int, ElementMap],
-    environments: Environments,
+    environments: Mapping[int, Environments],
     inducing: int,
-) -> tuple[Basis, dict[int, Integers]]:
-    """Choose inducing environments; elements with few of them leave their share to the others."""
+) -> tuple[Basis, dict[int, Environments]]:
+    """Choose inducing environments, and say where they are from; few of an element leave their share to others."""
     points, origins = {}, {}
     left = inducing
-    order = sorted(environments, key=lambda z: len(environments[z][0]))
+    order = sorted(environments, key=lambda z: len(environments[z].x))
     for position, number in enumerate(order):
-        table, folds = environments[number]
-        picked = choose(kernel, table, max(1, left // (len(order) - position)))
-        points[number], origins[number] = table[picked], folds[picked]
+        table = environments[number]
+        picked = choose(kernel, table.x, max(1, left // (len(order) - position)))
+        points[number], origins[number] = table.x[picked], table.take(picked)
         left -= len(picked)
     return Basis(descriptors, dict(maps), kernel, points), origins
 
@@ -298,7 +398,7 @@ def _choose_kernel(
     structure: Structure,
     options: TrainingOptions,
     maps: Mapping[int, ElementMap],
-    environments: Environments,
+    environments: Mapping[int, Environments],
     tell: Callable[[str], None],
 ) -> tuple[RadialKernel, list[dict[str, Any]]]:
     if len(options.kernels) == 1:

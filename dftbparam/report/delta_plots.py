@@ -1,4 +1,4 @@
-"""Plots of delta models: parity, calibration, learning curves. They take arrays, and know nothing of models."""
+"""Plots of delta models: parity, calibration, learning curves, times. They take arrays, and know nothing of models."""
 
 from __future__ import annotations
 
@@ -81,4 +81,34 @@ def plot_learning(title: str, curves: Mapping[str, Sequence[tuple[float, float, 
     axes.set_yscale("log")
     tidy(axes, x="training structures", y="held-out error, meV/atom", title=title)
     axes.legend(frameon=False, fontsize="small")
+    return figure
+
+
+def plot_times(
+    by_atoms: Mapping[str, Sequence[Sequence[float]]], by_size: Mapping[str, Sequence[Sequence[float]]]
+) -> Figure:
+    """Seconds against the number of atoms and against the number of training structures, logarithmic all.
+
+    Parameters
+    ----------
+    by_atoms, by_size
+        Per name rows (atoms or structures, seconds).
+    """
+    figure = new_figure(9.0, 3.8)
+    for place, (curves, label) in enumerate(((by_atoms, "atoms"), (by_size, "training structures")), start=1):
+        axes = figure.add_subplot(1, 2, place)
+        for k, (name, points) in enumerate(curves.items()):
+            n, seconds = np.array(sorted(tuple(point) for point in points)).T
+            colour, dash = PALETTE[k % len(PALETTE)], DASHES[k % len(DASHES)]
+            axes.plot(n, seconds, marker="osD^v"[k % 5], ms=4, ls=dash, color=colour, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        # The numbers that were measured, in place of powers of ten between them.
+        known = sorted({float(point[0]) for points in curves.values() for point in points})
+        axes.set_xticks(known, [f"{value:g}" for value in known])
+        axes.set_xticks([], minor=True)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.3)  # room for the legend above what was measured
+        tidy(axes, x=label, y="processor time, s")
+        axes.legend(frameon=False, fontsize="small", loc="upper left")
     return figure

@@ -122,10 +122,23 @@ def test_damage_and_later_versions(file, tmp_path):
         load_model(rewritten(file, tmp_path / "wrong", with_header(wrong)))
 
     def bare(header):
-        del header["domain"]
+        del header["domains"]
 
     with pytest.raises(FileFormatError, match="contradictory"):
         load_model(rewritten(file, tmp_path / "bare", with_header(bare)))
+
+
+def test_files_of_version_1_have_one_domain_for_all_levels(model, file, samples, tmp_path):
+    def former(header):
+        header["version"] = 1
+        header["domain"] = header.pop("domains")["reference"]
+        del header["domain"]["places"]
+
+    again = load_model(rewritten(file, tmp_path / "former", with_header(former)))
+    one, other = model.predict(samples[0].atoms), again.predict(samples[0].atoms)
+    assert one.energy == other.energy
+    assert len(again.domains) == 1
+    assert other.outside_levels == one.outside_levels == {"reference": ()}
 
 
 def test_pickled_arrays_are_not_opened(file, tmp_path):

@@ -5,6 +5,7 @@
 ``collect``    finds the run folders and says what is missing or damaged
 ``figures``    the figures of a report card that the periodic table can be coloured by
 ``elements``   what the page shows of one element: curves, tables, provenance
+``delta``      delta models: what their files record of held-out structures
 ``page``       puts data and template together
 ``tables``     the same content as rows for CSV files
 ``plots``      the same content as figures for image files

@@ -10,6 +10,7 @@ from typing import Final
 from dftbparam.elements import all_symbols
 from dftbparam.errors import DftbparamError, FileFormatError, InputError, ParameterError, StoreError
 from dftbparam.reference import DEFAULT_DATASET, load_dataset
+from dftbparam.report.html.delta import SUFFIX, DeltaFile, is_model_file, read_delta
 from dftbparam.report.html.records import (
     BANDS_NAME,
     MANIFEST_NAME,
@@ -89,6 +90,8 @@ class Collection:
         What could not be read. A report of a collection with problems is not the whole truth.
     notes
         What a reader should know: elements found twice, runs without a manifest.
+    deltas
+        Delta models, in the order found.
     """
 
     sources: tuple[str, ...]
@@ -96,6 +99,7 @@ class Collection:
     reasons: dict[str, str] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
+    deltas: tuple[DeltaFile, ...] = ()
 
 
 def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DATASET) -> Collection:
@@ -104,8 +108,8 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     Parameters
     ----------
     folders
-        Each a run folder (it holds score.json), a folder of such folders, looked into one level deep, by name, or a
-        published set (it holds scores.json).
+        Each a run folder (it holds score.json), a folder of such folders, looked into one level deep, by name, a
+        published set (it holds scores.json), or the file of a delta model. Delta models are found in folders, too.
     dataset
         Reference set that tells which elements could have been fitted at all.
 
@@ -116,13 +120,16 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     """
     if not folders:
         raise InputError("a report needs at least one folder")
-    for folder in folders:
-        if not Path(folder).is_dir():
-            what = "is a file" if Path(folder).exists() else "does not exist"
+    given = [Path(folder) for folder in folders]
+    for folder in given:
+        if not folder.is_dir() and not (folder.is_file() and is_model_file(folder)):
+            what = "is a file" if folder.exists() else "does not exist"
             raise InputError(
-                f"{str(folder)!r} {what}; right would be a run folder (with {SCORE_NAME}) or a folder of run folders",
+                f"{str(folder)!r} {what}; right would be a run folder (with {SCORE_NAME}), a folder of run folders, or "
+                f"a delta model ({SUFFIX})",
                 path=str(folder),
             )
+    folders = [folder for folder in given if folder.is_dir()]
     found: dict[str, Result] = {}
     problems: list[Problem] = []
     notes: list[str] = []
@@ -133,21 +140,43 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
             if earlier is not None:
                 notes.append(f"{result.symbol} was found twice: {result.source} is shown, {earlier.source} is not")
             found[result.symbol] = result
-    if not found and not problems and not left_out:
+    deltas = _deltas(given, problems)
+    if not found and not problems and not left_out and not deltas:
         raise InputError(
             f"no results in {', '.join(repr(str(folder)) for folder in folders)}: neither they nor the folders in them "
-            f"hold {SCORE_NAME}, nor are they published sets with {SET_NAME}",
+            f"hold {SCORE_NAME} or delta models ({SUFFIX}), nor are they published sets with {SET_NAME}",
             folders=[str(folder) for folder in folders],
         )
     results = {symbol: found[symbol] for symbol in all_symbols() if symbol in found}
     return Collection(
-        sources=tuple(_name(Path(folder)) for folder in folders),
+        sources=tuple(_name(folder) for folder in given),
         results=results,
         reasons=_reasons([Path(folder) for folder in folders], results, problems, notes, dataset)
         | {symbol: why for symbol, why in left_out.items() if symbol not in results},
         problems=tuple(problems),
         notes=tuple(notes),
+        deltas=deltas,
     )
+
+
+def _deltas(given: Sequence[Path], problems: list[Problem]) -> tuple[DeltaFile, ...]:
+    """Read the delta models given, and those in the folders given and in the folders in them, each once."""
+    found: dict[Path, str] = {}
+    for path in given:
+        if path.is_file():
+            found.setdefault(path.resolve(), path.name)
+            continue
+        for pattern in (f"*{SUFFIX}", f"*/*{SUFFIX}"):
+            for file in sorted(path.glob(pattern)):
+                if file.is_file():
+                    found.setdefault(file.resolve(), f"{_name(path)}/{file.relative_to(path).as_posix()}")
+    models = []
+    for path, source in found.items():
+        try:
+            models.append(read_delta(path, source))
+        except DftbparamError as error:
+            problems.append(Problem(source, _without_path(error.message, path)))
+    return tuple(models)
 
 
 def _name(folder: Path) -> str:

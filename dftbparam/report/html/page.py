@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from dftbparam.elements import all_symbols, element
 from dftbparam.report.html.collect import Collection
+from dftbparam.report.html.delta import delta_content
 from dftbparam.report.html.elements import element_content, shorten
 from dftbparam.report.html.figures import HEADLINES, Figure, available, summarise, value_of
 from dftbparam.report.html.places import places
@@ -27,7 +28,7 @@ from dftbparam.report.scales import CIVIDIS, DIVERGING
 SET_LABELS: Final = {"ours": "this fit", "published": "published PTBP", "difference": "difference"}
 """What the page calls the sets."""
 
-SCRIPTS: Final = ("scales.js", "chart.js", "detail.js", "table.js")
+SCRIPTS: Final = ("scales.js", "chart.js", "detail.js", "delta.js", "table.js")
 """The page's script, in this order."""
 
 LIVE_SCRIPTS: Final = (*SCRIPTS[:-1], "live.js", SCRIPTS[-1])
@@ -44,7 +45,8 @@ def render_page(collection: Collection, title: str | None = None, *, data: Mappi
     data
         What it shows, in place of `page_data`; with ``live`` in it the page asks its server for newer numbers.
     """
-    title = title or f"DFTB parameters: {', '.join(dict.fromkeys(collection.sources))}"
+    kind = "Delta models" if collection.deltas and not collection.results else "DFTB parameters"
+    title = title or f"{kind}: {', '.join(dict.fromkeys(collection.sources))}"
     live = data is not None and "live" in data
     return Template(_file("page.html")).substitute(
         title=html.escape(title),
@@ -91,6 +93,7 @@ def page_data(collection: Collection, title: str, *, details: bool = True) -> di
         "elements": [_element(symbol, collection, figures, details) for symbol in all_symbols()],
         "problems": [[problem.where, problem.message] for problem in collection.problems],
         "notes": list(collection.notes),
+        "deltas": [delta_content(one) for one in collection.deltas],
     }
 
 

@@ -13,6 +13,7 @@ from dftbparam.report.convergence import plot_convergence
 from dftbparam.report.crystals import Curve, plot_crystals
 from dftbparam.report.html.collect import Collection, Result
 from dftbparam.report.html.curves import Array, energy_volume
+from dftbparam.report.html.delta import delta_figures
 from dftbparam.report.html.elements import band_rows, parameter_rows
 from dftbparam.report.html.figures import Figure, available, difference, value_of
 from dftbparam.report.html.places import places
@@ -33,7 +34,7 @@ SIDES: Final = {
 def table_plots(collection: Collection) -> Iterator[tuple[str, Drawing]]:
     """Yield names and drawings of the periodic table: each figure of ours, of the published set, and the difference.
 
-    What no element has is left out. Made one at a time, because there may be dozens.
+    Those of delta models follow. What no element has is left out. Made one at a time, because there may be dozens.
     """
     cells = {symbol: places(symbol)[:2] for symbol in all_symbols()}
     for figure in available(collection.results.values()):
@@ -56,6 +57,7 @@ def table_plots(collection: Collection) -> Iterator[tuple[str, Drawing]]:
                     scale_of=None if side == "difference" else shared,
                 ),
             )
+    yield from delta_figures(collection.deltas)
 
 
 def _values(collection: Collection, figure: Figure, side: str) -> dict[str, float]:

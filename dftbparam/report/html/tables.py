@@ -8,6 +8,7 @@ from typing import Any
 from dftbparam.elements import all_symbols, element
 from dftbparam.report.html.collect import Collection, Result
 from dftbparam.report.html.curves import energy_volume
+from dftbparam.report.html.delta import delta_tables
 from dftbparam.report.html.elements import (
     band_rows,
     crystal_rows,
@@ -46,6 +47,10 @@ def report_tables(collection: Collection) -> dict[str, Rows]:
     ``files.csv``               files of the runs with their checksums
     ``energy-volume.csv``       the curves, long
     ``convergence.csv``         a row a trial
+    ``delta-models.csv``        a row a level of a delta model: errors on what was held out
+    ``delta-held-out.csv``      a row a held-out structure
+    ``delta-calibration.csv``   a row a part of a normal distribution: the part of errors that it holds
+    ``delta-learning.csv``      a row a number of structures: the held-out error
     ==========================  ============================================================================
     """
     results = list(collection.results.values())
@@ -73,6 +78,7 @@ def report_tables(collection: Collection) -> dict[str, Rows]:
         ),
         "energy-volume.csv": _energy_volume(results),
         "convergence.csv": _convergence(results),
+        **delta_tables(collection.deltas),
     }
     return {name: rows for name, rows in tables.items() if rows or name == "elements.csv"}
 

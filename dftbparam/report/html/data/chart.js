@@ -22,11 +22,12 @@ function logTicks(low, high) {
 // whole (x is counted), rules [{x, text}], marks (x values of failures), notes [{role, text}], file (name without ending)
 // A series of bands has y as a list of lists, one a line, and breaks: indices at which each line starts anew. Then there
 // are also places [[x, name]] in place of ticks, shade [low, high] of y, tall, where(x) for what the cursor is at.
+// Dots may have err, the lengths of their error bars; a line may have dots; pad leaves room beside the outermost x; goals [[x, low, high]] are bars to end in.
 function chart(options) {
   const { series } = options;
   const xs = series[0].x;
   const linesOf = (s) => (s.bands ? s.y : [s.y]);
-  const finite = series.flatMap((s) => linesOf(s).flat()).filter(known);
+  const finite = series.flatMap((s) => [...linesOf(s).flat(), ...(s.err ? s.y.flatMap((y, i) => [y - s.err[i], y + s.err[i]]) : [])]).filter(known);
   if (!finite.length || !xs.length)
     return el("figure", {}, el("figcaption", {}, el("span", {}, options.title)), el("p", { class: "quiet" }, "No numbers."));
   let [low, high] = options.range || [Math.min(...finite), Math.max(...finite)];
@@ -40,6 +41,7 @@ function chart(options) {
   let [first, last] = [Math.min(...xs), Math.max(...xs)];
   if (options.whole) [first, last] = [first - 0.5, last + 0.5];
   if (first === last) [first, last] = [first - 1, last + 1];
+  if (options.pad) [first, last] = [first - 0.03 * (last - first), last + 0.03 * (last - first)];
   const px = (x) => LEFT + ((x - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
   const py = (y) => {
     const share = log ? Math.log(y / low) / Math.log(high / low) : (y - low) / (high - low);
@@ -66,12 +68,15 @@ function chart(options) {
     frame.append(svg("path", { class: "rule", d: `M${px(rule.x)} ${TOP}V${HIGH - BOTTOM}` }));
     if (rule.text) frame.append(text(px(rule.x) + 3, TOP + 6, rule.text, "start", "note"));
   }
+  for (const [x, a, b] of options.goals || []) frame.append(svg("path", { class: "goal", d: `M${px(x)} ${py(a)}V${py(b)}` }));
   frame.append(
     svg("path", { class: "axis", d: `M${LEFT} ${TOP}V${HIGH - BOTTOM}H${WIDTH - RIGHT}` }),
     text((LEFT + WIDTH - RIGHT) / 2, HIGH - 4, options.x),
     svg("text", { "text-anchor": "middle", transform: `translate(12 ${(TOP + HIGH - BOTTOM) / 2}) rotate(-90)` }, options.y),
   );
   for (const one of series) {
+    if (one.err) curves.append(svg("path", { class: `bar ${one.role}`, d: one.x.map((x, i) => `M${px(x).toFixed(1)} ${py(one.y[i] - one.err[i]).toFixed(1)}V${py(one.y[i] + one.err[i]).toFixed(1)}`).join("") }));
+    if (one.dots) one.x.forEach((x, i) => known(one.y[i]) && curves.append(dot(one.role, px(x), py(one.y[i]), 3.2)));
     if (one.style === "dots") {
       one.x.forEach((x, i) => known(one.y[i]) && curves.append(dot(one.role, px(x), py(one.y[i]), 3.2)));
       continue;
@@ -103,7 +108,7 @@ function chart(options) {
     const inside = (y) => known(y) && py(y) >= TOP - 4 && py(y) <= HIGH - BOTTOM;
     const parts = series.flatMap((s) => linesOf(s).map((y) => [s, y[at]])).filter(([s, y]) => known(y) && s.x[at] === x && (!s.bands || inside(y)));
     const failed = (options.marks || []).includes(x) ? ["failed"] : [];
-    const values = series.map((s) => [s, parts.filter(([own]) => own === s).map(([, y]) => (s.bands ? fixed(y, 2) : general(y, 4)))]).filter(([, found]) => found.length);
+    const values = series.map((s) => [s, parts.filter(([own]) => own === s).map(([, y]) => (s.bands ? fixed(y, 2) : general(y, 4) + (s.err ? ` \u00b1 ${general(s.err[at], 2)}` : "")))]).filter(([, found]) => found.length);
     const words = [options.where ? options.where(at) : `${options.xShort || options.x} ${general(x, 5)}`, ...values.map(([s, found]) => `${s.name} ${found.join(", ")}`), ...failed].join(";  ");
     reading.textContent = words;
     plot.setAttribute("aria-valuenow", x);
@@ -126,8 +131,8 @@ function chart(options) {
     show(to);
   });
   const rows = () => [
-    [options.xColumn || options.x, ...series.flatMap((s) => linesOf(s).map((_, n) => `${s.name}${s.bands ? ` ${n + 1}` : ""} (${options.y})`))],
-    ...xs.map((x, i) => [x, ...series.flatMap((s) => linesOf(s).map((y) => y[i]))])];
+    [options.xColumn || options.x, ...series.flatMap((s) => [...linesOf(s).map((_, n) => `${s.name}${s.bands ? ` ${n + 1}` : ""} (${options.y})`), ...(s.err ? [`error bar (${options.y})`] : [])])],
+    ...xs.map((x, i) => [x, ...series.flatMap((s) => [...linesOf(s).map((y) => y[i]), ...(s.err ? [s.err[i]] : [])])])];
   return el("figure", {},
     el("figcaption", {}, el("span", {}, options.title),
       el("button", { type: "button", "aria-label": `CSV of ${options.title}`, onclick: () => downloadCsv(`${options.file}.csv`, rows()) }, "CSV"),
@@ -141,5 +146,5 @@ function dot(role, x, y, r) {
 }
 function key(one) {
   const line = one.style === "dots" ? dot(one.role, 16, 6, 3.2) : svg("path", { class: `line ${one.role}`, d: "M1 6H31" });
-  return svg("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" }, line);
+  return svg("svg", { viewBox: "0 0 32 12", "aria-hidden": "true" }, line, ...(one.dots ? [dot(one.role, 16, 6, 3.2)] : []));
 }

@@ -228,7 +228,8 @@ function remarks() {
     ? [el("div", { class: "alert", role: "note" }, el("strong", {}, "Some files could not be read; this report is incomplete."), listed(DATA.problems.map(([where, why]) => `${where}: ${why}`)))] : []));
   document.getElementById("notes").replaceChildren(...(DATA.notes.length ? [el("h2", {}, "Notes"), listed(DATA.notes)] : []));
   const n = DATA.elements.filter((one) => one.ours).length;
-  document.getElementById("intro").textContent = `${n} of ${DATA.elements.length} elements have a result. Errors are against DFT, on the crystals that each element's card names.`;
+  const models = (DATA.deltas || []).length;
+  document.getElementById("intro").textContent = !n && models ? `${models} delta ${models === 1 ? "model" : "models"}. Errors are against the reference, on structures held out.` : `${n} of ${DATA.elements.length} elements have a result. Errors are against DFT, on the crystals that each element's card names.`;
 }
 
 buildGrid();
@@ -237,6 +238,7 @@ remarks();
 headlines();
 summary();
 paint();
+deltas();
 if (DATA.live) startLive();
 if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1));
 window.addEventListener("hashchange", () => { if (cells.has(location.hash.slice(1))) openElement(location.hash.slice(1)); });
