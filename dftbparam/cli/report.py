@@ -24,8 +24,8 @@ def report(
         list[str],
         typer.Argument(
             metavar="DIR...",
-            help="Run folders, or folders of run folders: a campaign's out, a parameter set. With --serve one campaign "
-            "file (.toml), trial store (path or address), or folder with a store.",
+            help="Run folders, or folders of run folders: a campaign's out, a parameter set; delta models "
+            "(.delta). With --serve one campaign file (.toml), trial store (path or address), or folder with a store.",
         ),
     ],
     out: Annotated[
@@ -176,7 +176,11 @@ def _write(folders: list[Path], out: Path, csv: Path | None, png: Path | None, t
     for problem in collection.problems:
         complain(f"{problem.where}: {problem.message}")
     write_bytes(out, render_page(collection, title).encode())
-    note(f"wrote {out}: {len(collection.results)} of {len(collection.results) + len(collection.reasons)} elements")
+    parts = [f"{len(collection.results)} of {len(collection.results) + len(collection.reasons)} elements"]
+    if collection.deltas:
+        models = f"{len(collection.deltas)} delta model{'s' if len(collection.deltas) > 1 else ''}"
+        parts = [*parts, models] if collection.results else [models]
+    note(f"wrote {out}: {', '.join(parts)}")
     if csv is not None:
         tables = report_tables(collection)
         for name, rows in tables.items():
