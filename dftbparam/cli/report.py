@@ -9,9 +9,10 @@ import typer
 
 from dftbparam.cli.output import complain, note
 from dftbparam.cli.progress import counting
-from dftbparam.errors import ParameterError
+from dftbparam.errors import InputError, ParameterError
 
 if TYPE_CHECKING:
+    from dftbparam.report.html import Collection
     from dftbparam.report.live import Standing
     from dftbparam.store import TrialStore
 
@@ -36,6 +37,10 @@ def report(
     ] = None,
     png: Annotated[
         Path | None, typer.Option("--png", metavar="DIR", help="Write every table and plot as PNG there.")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="Ti,O", help="Show and write these elements alone.", show_default="all"),
     ] = None,
     title: Annotated[
         str | None, typer.Option("--title", help="Of the page; default: the names of the folders.", show_default=False)
@@ -72,7 +77,7 @@ def report(
     Of two results of one element the last is shown, and it is said. Files that cannot be read are named, on standard
     error and in the page, the rest is shown, and the exit code is 1.
     """
-    written = {"--out": out, "--csv": csv, "--png": png}
+    written = {"--out": out, "--csv": csv, "--png": png, "--only": only}
     served = {"--port": port, "--host": host, "--every": every, "--dashboard": dashboard}
     if useless := [name for name, value in (written if serve else served).items() if value is not None]:
         raise ParameterError(
@@ -81,7 +86,7 @@ def report(
     if serve:
         _serve(sources, title, port=port, host=host, every=every, dashboard=dashboard)
     else:
-        _write([Path(one) for one in sources], out or Path("report.html"), csv, png, title)
+        _write([Path(one) for one in sources], out or Path("report.html"), csv, png, title, only)
 
 
 def _serve(
@@ -158,10 +163,11 @@ def _standing(store: TrialStore, campaign: str | None, elements: tuple[str, ...]
     return Standing(runs, totals(found), elements, link)
 
 
-def _write(folders: list[Path], out: Path, csv: Path | None, png: Path | None, title: str | None) -> None:
+def _write(
+    folders: list[Path], out: Path, csv: Path | None, png: Path | None, title: str | None, only: str | None
+) -> None:
     from dftbparam.publish import prepare_file, prepare_folder, write_bytes, write_csv
-    from dftbparam.report import render
-    from dftbparam.report.html import collect_results, element_plots, render_page, report_tables, table_plots
+    from dftbparam.report.html import collect_results, render_page, report_tables, restrict
 
     prepare_file(out)
     for option, folder in (("--csv", csv), ("--png", png)):
@@ -171,15 +177,22 @@ def _write(folders: list[Path], out: Path, csv: Path | None, png: Path | None, t
             except ParameterError as error:
                 raise ParameterError(error.message.replace("--out", option), **error.data) from None
     collection = collect_results(folders)
+    if only is not None:
+        try:
+            collection = restrict(collection, [word for part in only.split(",") if (word := part.strip())])
+        except InputError as error:
+            raise InputError(f"--only {only[:60]!r}: {error.message}", **error.data) from None
     for text in collection.notes:
         note(text)
     for problem in collection.problems:
         complain(f"{problem.where}: {problem.message}")
     write_bytes(out, render_page(collection, title).encode())
-    parts = [f"{len(collection.results)} of {len(collection.results) + len(collection.reasons)} elements"]
+    parts = [f"{len(collection.results)} of {len(collection.symbols)} elements"]
+    if collection.left_out:
+        parts.append(f"{len(collection.left_out)} left out of the set ({', '.join(collection.left_out)})")
     if collection.deltas:
         models = f"{len(collection.deltas)} delta model{'s' if len(collection.deltas) > 1 else ''}"
-        parts = [*parts, models] if collection.results else [models]
+        parts = [*parts, models] if collection.results or collection.left_out else [models]
     note(f"wrote {out}: {', '.join(parts)}")
     if csv is not None:
         tables = report_tables(collection)
@@ -187,17 +200,26 @@ def _write(folders: list[Path], out: Path, csv: Path | None, png: Path | None, t
             write_csv(csv / name, rows)
         note(f"wrote {len(tables)} tables to {csv}")
     if png is not None:
-        written = 0
-        with counting("drawing", 1 + len(collection.results)) as tell:
-            for name, drawing in table_plots(collection):
-                write_bytes(png / f"{name}.png", render(drawing))
-                written += 1
-            tell("periodic table")
-            for result in collection.results.values():
-                for name, drawing in element_plots(result):
-                    write_bytes(png / f"{name}.png", render(drawing))
-                    written += 1
-                tell(result.symbol)
-        note(f"wrote {written} images to {png}")
+        note(f"wrote {_draw(collection, png)} images to {png}")
     if collection.problems:
         raise typer.Exit(1)
+
+
+def _draw(collection: Collection, folder: Path) -> int:
+    """Write every table and plot as an image; returns how many."""
+    from dftbparam.publish import write_bytes
+    from dftbparam.report import render
+    from dftbparam.report.html import element_plots, table_plots
+
+    written = 0
+    with counting("drawing", 1 + len(collection.results)) as tell:
+        for name, drawing in table_plots(collection):
+            write_bytes(folder / f"{name}.png", render(drawing))
+            written += 1
+        tell("periodic table")
+        for result in collection.results.values():
+            for name, drawing in element_plots(result):
+                write_bytes(folder / f"{name}.png", render(drawing))
+                written += 1
+            tell(result.symbol)
+    return written

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any, Final
 
-from dftbparam.publish.collect import OURS, PTBP, ElementResult
+from dftbparam.publish.collect import SHORT, ElementResult
+from dftbparam.score import KINDS, means_by_kind
 
 FIGURES: Final = (
     "mean_abs_dV",
@@ -21,15 +22,9 @@ FIGURES: Final = (
 )
 """Figures of the report card in the table, see `dftbparam.score.ReportCard`."""
 
-KINDS: Final = ("elemental_dV", "elemental_dB", "elemental_phase", "compound_dV", "compound_dB")
-"""Means over the element's own crystals and over its compounds: what two sets are compared by where one was fitted to
-both."""
-
-SHORT: Final = {"ours": OURS, "ptbp": PTBP}
-
 
 def scores_value(results: Mapping[str, ElementResult], left_out: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
-    """Return scores.json: the whole report cards, uncertainty where a run has it, and who is left out and why."""
+    """Return scores.json: report cards, uncertainty of runs with it, who is left out and why, means of the others."""
     return {
         "schema_version": 1,
         "elements": {
@@ -40,7 +35,7 @@ def scores_value(results: Mapping[str, ElementResult], left_out: Mapping[str, tu
             for symbol, result in results.items()
         },
         "left_out": {symbol: list(reasons) for symbol, reasons in left_out.items()},
-        "summary": summary(results),
+        "summary": summary({symbol: one for symbol, one in results.items() if symbol not in left_out}),
     }
 
 
@@ -61,26 +56,8 @@ def score_rows(
 
 
 def by_kind(card: Mapping[str, Any]) -> dict[str, float | None]:
-    """Return the figures of `KINDS` of a report card; None where it has no crystal of the kind with such a figure."""
-    crystals = card.get("crystals", ())
-
-    def of(key: str, *, compound: bool) -> float | None:
-        values = [
-            abs(one[key])
-            for one in crystals
-            if (" " in one["prototype"]) is compound
-            and one.get(key) is not None
-            and not (key == "phase_energy_error" and one["reference_phase_energy"] == 0.0)
-        ]
-        return fmean(values) if values else None
-
-    return {
-        "elemental_dV": of("dV", compound=False),
-        "elemental_dB": of("dB", compound=False),
-        "elemental_phase": of("phase_energy_error", compound=False),
-        "compound_dV": of("dV", compound=True),
-        "compound_dB": of("dB", compound=True),
-    }
+    """Return the figures of `dftbparam.score.KINDS` of a report card; None where no crystal of the kind has one."""
+    return means_by_kind(card.get("crystals", ()))
 
 
 def summary(results: Mapping[str, ElementResult]) -> dict[str, Any]:

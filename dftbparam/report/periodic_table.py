@@ -25,6 +25,7 @@ def plot_periodic_table(
     signed: bool = False,
     verdict: bool = False,
     scale_of: Sequence[float] | None = None,
+    left_out: Sequence[str] = (),
 ) -> Figure:
     """Plot the table: symbol and number in every cell that has a value, the others empty.
 
@@ -38,6 +39,8 @@ def plot_periodic_table(
         A difference: the scale runs from blue (below zero, better) to orange.
     scale_of
         What the scale is made for, where several tables share one; default the values themselves.
+    left_out
+        Symbols of elements that a published set left out: hatched, and a line below says so.
     """
     from matplotlib.patches import Rectangle
 
@@ -51,7 +54,10 @@ def plot_periodic_table(
     axes.set_title(title, fontsize="medium")
     for symbol, (row, column) in places.items():
         if symbol not in values:
-            axes.add_patch(Rectangle((column, row), CELL, CELL, facecolor="none", edgecolor="0.8", linewidth=0.6))
+            hatch = "////" if symbol in left_out else None
+            axes.add_patch(
+                Rectangle((column, row), CELL, CELL, facecolor="none", edgecolor="0.8", linewidth=0.6, hatch=hatch)
+            )
             axes.text(column + CELL / 2, row + CELL / 2, symbol, color=GREY, fontsize=8, ha="center", va="center")
             continue
         colour = colour_at(scale.share(values[symbol]), stops)
@@ -64,6 +70,8 @@ def plot_periodic_table(
     axes.set_ylim(rows + 1.0, 1 - 0.1)
     axes.set_aspect("equal")
     axes.set_axis_off()
+    if left_out:
+        axes.text(1.0, rows + 1.05, "hatched: left out of the set", color=GREY, fontsize=8, ha="left", va="top")
     if not verdict:
         _legend(figure, axes, scale, stops, digits)
     return figure

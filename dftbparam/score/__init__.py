@@ -16,10 +16,12 @@ from dftbparam.score.card import (
 )
 from dftbparam.score.delta_gauge import delta_gauge
 from dftbparam.score.derivatives import ForceScore, StressScore, compare_forces, compare_stress
+from dftbparam.score.kinds import KINDS, is_compound, means_by_kind
 from dftbparam.score.phases import FormationScore, composition, formation_score, stable_of_composition
 from dftbparam.score.soundness import DeeperWell, Soundness, soundness
 
 __all__ = [
+    "KINDS",
     "METRICS",
     "SECTIONS",
     "SECTION_METRICS",
@@ -45,6 +47,8 @@ __all__ = [
     "composition",
     "delta_gauge",
     "formation_score",
+    "is_compound",
+    "means_by_kind",
     "soundness",
     "stable_of_composition",
     "summary",

@@ -18,7 +18,7 @@ from dftbparam.campaign.record import DASHBOARD
 from dftbparam.cli.report import _standing
 from dftbparam.store import Run, TrialStore
 from tests.report.support.live_store import begin, trial
-from tests.report.support.run_folders import write_run
+from tests.report.support.run_folders import write_run, write_set
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +35,25 @@ def test_writes_the_page_and_the_tables(run, campaign, tmp_path):
     assert "1 of 96 elements" in result.stderr
     assert "<title>Our set</title>" in (tmp_path / "page.html").read_text()
     assert (tmp_path / "tables" / "elements.csv").read_text().count("\n") == 97
+
+
+def test_elements_left_out_are_told_and_some_elements_can_be_asked_for(run, refused, tmp_path):
+    write_set(tmp_path / "dftbparam-x", {"Pu": ["no dimer"]}, "Ti", "O")
+    assert "2 of 96 elements, 1 left out of the set (Pu)" in run("report", "dftbparam-x").stderr
+    result = run("report", "dftbparam-x", "--only", "Ti, Pu", "--csv", "tables")
+    assert result.exit_code == 0, result.output
+    assert "1 of 2 elements, 1 left out of the set (Pu)" in result.stderr
+    assert (tmp_path / "tables" / "elements.csv").read_text().count("\n") == 3
+    assert "--only 'Ti,Xx': 'Xx' given; right would be" in refused("report", "dftbparam-x", "--only", "Ti,Xx")
+    assert "no result of Fe" in refused("report", "dftbparam-x", "--only", "Fe")
+
+
+def test_images_of_the_elements_asked_for(run, campaign, tmp_path, monkeypatch):
+    write_run(campaign / "Al", "Al", new=False)
+    monkeypatch.setattr("dftbparam.report.html.table_plots", lambda collection: iter(()))  # ten seconds
+    result = run("report", campaign, "--png", "images", "--only", "Al")
+    assert result.exit_code == 0, result.output
+    assert sorted({path.name.partition("-")[0] for path in (tmp_path / "images").iterdir()}) == ["Al"]
 
 
 def test_damage_is_named_the_rest_shown_and_the_exit_code_is_1(run, campaign, tmp_path):
@@ -128,6 +147,7 @@ def test_another_host_is_warned_of(run, store, monkeypatch):
     [
         (("out/trials.sqlite", "--port", "8050"), "--port needs --serve"),
         (("--serve", "out/trials.sqlite", "--out", "page.html"), "--out and --serve contradict"),
+        (("--serve", "out", "--only", "Si"), "--only and --serve contradict"),
         (("--serve", "out", "out"), "one campaign or store, 2 were given"),
         (("--serve", "nowhere.sqlite"), "there is no trial store nowhere.sqlite"),
         (("--serve", "nowhere.toml"), "cannot be read"),

@@ -99,7 +99,7 @@ def test_files_of_a_curve(visit, tmp_path):
         content = download.value.path().read_bytes()
         if kind == "CSV":
             head, *rows = content.decode().splitlines()
-            assert head.endswith('error bar (predicted (eV/atom))"') or head.endswith("error bar (predicted (eV/atom))")
+            assert head.endswith(",error bar: predicted (eV/atom)")
             assert rows[0] == "-0.1,-0.1,-0.12,0.04"
         else:
             assert content.startswith(b"\x89PNG")

@@ -22,6 +22,7 @@ from dftbparam.report.html.figures import HEADLINES, available, summarise
 from dftbparam.report.html.page import embedded_json
 from dftbparam.report.html.places import places
 from dftbparam.report.scales import CIVIDIS, Scale, colour_at, ink_on
+from dftbparam.score import KINDS
 from dftbparam.store import STORE_NAME, TrialStore
 from tests.report.support.run_folders import write, write_run
 
@@ -334,7 +335,7 @@ def test_every_element_has_a_place_of_its_own_wide_and_narrow():
 def test_figures_are_fields_of_a_card():
     from dftbparam.report.html.records import StoredCard
 
-    known = {*StoredCard.model_fields, "implosions"}
+    known = {*StoredCard.model_fields, *KINDS, "implosions"}
     assert {figure.key.partition(".")[0] for figure in FIGURES} <= known
     assert set(HEADLINES) <= {figure.key for figure in FIGURES}
 

@@ -14,7 +14,7 @@
 Everything is a pure function of the files read: the same input gives the same bytes.
 """
 
-from dftbparam.report.html.collect import Collection, Problem, Result, collect_results
+from dftbparam.report.html.collect import Collection, Problem, Result, collect_results, restrict
 from dftbparam.report.html.figures import FIGURES, Figure
 from dftbparam.report.html.page import render_page
 from dftbparam.report.html.plots import element_plots, table_plots
@@ -30,5 +30,6 @@ __all__ = [
     "element_plots",
     "render_page",
     "report_tables",
+    "restrict",
     "table_plots",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,7 +50,7 @@ class Result:
     """One element's run folder.
 
     ``source`` is its name under the folder that was given, ``levels`` are its bands, ``remark`` is what a reader should
-    know of the numbers.
+    know of the numbers, ``left_out`` why a published set does not have the element, empty where it has.
     """
 
     symbol: str
@@ -61,6 +61,7 @@ class Result:
     trials: tuple[StoredTrial, ...] = ()
     levels: tuple[StoredLevels, ...] = ()
     remark: str = ""
+    left_out: str = ""
 
     @property
     def ours(self) -> StoredCard:
@@ -85,13 +86,18 @@ class Collection:
     results
         By symbol, in order of atomic number.
     reasons
-        Symbol to why there is no result, for every element without one.
+        Symbol to why there is no result, for every element without one, those left out among them.
     problems
         What could not be read. A report of a collection with problems is not the whole truth.
     notes
         What a reader should know: elements found twice, runs without a manifest.
     deltas
         Delta models, in the order found.
+    left_out
+        Elements that a published set left out, by symbol, in order of atomic number; None where it has no report card.
+        They are no results: they count in no mean.
+    only
+        The elements that were asked for; empty: all.
     """
 
     sources: tuple[str, ...]
@@ -100,6 +106,43 @@ class Collection:
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
     deltas: tuple[DeltaFile, ...] = ()
+    left_out: dict[str, Result | None] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The elements that tables have rows of: those asked for, else H to Cm."""
+        return self.only or tuple(all_symbols())
+
+
+def restrict(collection: Collection, symbols: Sequence[str]) -> Collection:
+    """Keep some elements of a collection, and all delta models; the others' damaged files are no problem any more.
+
+    Raises
+    ------
+    InputError
+        No symbol, one that is no element, or none of them has a result, is left out of a set, or is damaged.
+    """
+    unknown = [symbol for symbol in symbols if symbol not in all_symbols()]
+    if unknown or not symbols:
+        given = ", ".join(repr(symbol[:60]) for symbol in unknown) or "no element"
+        raise InputError(f"{given} given; right would be symbols from H to Cm, such as Ti,O", symbols=list(unknown))
+    only = tuple(symbol for symbol in all_symbols() if symbol in symbols)
+    problems = tuple(one for one in collection.problems if not one.symbol or one.symbol in only)
+    known = {*collection.results, *collection.left_out, *(one.symbol for one in problems)}
+    if not known & set(only):
+        found = " ".join(collection.results) or "none"
+        raise InputError(f"no result of {', '.join(only)}; elements with a result are: {found}", symbols=list(only))
+    others = {symbol: "not asked for" for symbol in all_symbols() if symbol not in only}
+    return replace(
+        collection,
+        results={symbol: one for symbol, one in collection.results.items() if symbol in only},
+        reasons={symbol: others.get(symbol, why) for symbol, why in {**others, **collection.reasons}.items()},
+        problems=problems,
+        notes=tuple(note for note in collection.notes if note.partition(" ")[0].rstrip(":") not in others),
+        left_out={symbol: one for symbol, one in collection.left_out.items() if symbol in only},
+        only=only,
+    )
 
 
 def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DATASET) -> Collection:
@@ -133,15 +176,20 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
     found: dict[str, Result] = {}
     problems: list[Problem] = []
     notes: list[str] = []
-    left_out: dict[str, str] = {}
+    left_out: dict[str, Result | None] = {}
+    missing: dict[str, str] = {}
     for folder in folders:
-        for result in _results(Path(folder), problems, notes, left_out):
+        for result in _results(Path(folder), problems, notes, left_out, missing):
+            if result.left_out:
+                left_out[result.symbol] = result
+                continue
             earlier = found.pop(result.symbol, None)
             if earlier is not None:
                 notes.append(f"{result.symbol} was found twice: {result.source} is shown, {earlier.source} is not")
             found[result.symbol] = result
+    notes += [f"{s} was left out of a set given; {found[s].source} is shown" for s in left_out if s in found]
     deltas = _deltas(given, problems)
-    if not found and not problems and not left_out and not deltas:
+    if not found and not problems and not missing and not deltas:
         raise InputError(
             f"no results in {', '.join(repr(str(folder)) for folder in folders)}: neither they nor the folders in them "
             f"hold {SCORE_NAME} or delta models ({SUFFIX}), nor are they published sets with {SET_NAME}",
@@ -152,10 +200,12 @@ def collect_results(folders: Sequence[Path], *, dataset: str | Path = DEFAULT_DA
         sources=tuple(_name(folder) for folder in given),
         results=results,
         reasons=_reasons([Path(folder) for folder in folders], results, problems, notes, dataset)
-        | {symbol: why for symbol, why in left_out.items() if symbol not in results},
+        | {symbol: why for symbol, why in missing.items() if symbol not in results},
         problems=tuple(problems),
         notes=tuple(notes),
         deltas=deltas,
+        # Where another folder has a result of it, that is shown.
+        left_out={symbol: left_out[symbol] for symbol in all_symbols() if symbol in left_out and symbol not in results},
     )
 
 
@@ -195,10 +245,16 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     yield from sorted(path for path in folder.iterdir() if path.is_dir() and (path / SCORE_NAME).exists())
 
 
-def _results(folder: Path, problems: list[Problem], notes: list[str], left_out: dict[str, str]) -> Iterator[Result]:
+def _results(
+    folder: Path,
+    problems: list[Problem],
+    notes: list[str],
+    left_out: dict[str, Result | None],
+    missing: dict[str, str],
+) -> Iterator[Result]:
     """Yield the results of a published set, or of the run folders in a folder."""
     if (folder / SET_NAME).exists():
-        yield from _read_set(folder, problems, left_out)
+        yield from _read_set(folder, problems, left_out, missing)
         return
     for path in _run_folders(folder):
         result = read_run(path, _shown(path, folder), problems, notes)
@@ -206,8 +262,13 @@ def _results(folder: Path, problems: list[Problem], notes: list[str], left_out: 
             yield result
 
 
-def _read_set(folder: Path, problems: list[Problem], left_out: dict[str, str]) -> list[Result]:
-    """Read a published set: cards, uncertainty and parameters; its trials stayed with the runs."""
+def _read_set(
+    folder: Path, problems: list[Problem], left_out: dict[str, Result | None], missing: dict[str, str]
+) -> list[Result]:
+    """Read a published set: cards, uncertainty and parameters; its trials stayed with the runs.
+
+    ``left_out`` gets the elements that the set left out, ``missing`` those that are no result, with the reason.
+    """
     try:
         scores = read_record(folder / SET_NAME, StoredSet)
     except DftbparamError as error:
@@ -219,7 +280,9 @@ def _read_set(folder: Path, problems: list[Problem], left_out: dict[str, str]) -
     except DftbparamError as error:
         message = _without_path(error.message, folder / PARAMETERS_NAME)
         problems.append(Problem(f"{_name(folder)}/{PARAMETERS_NAME}", message))
-    left_out |= {symbol: f"left out of the set: {'; '.join(why)}" for symbol, why in scores.left_out.items()}
+    reasons = {symbol: "; ".join(why) or "no reason given" for symbol, why in scores.left_out.items()}
+    left_out |= dict.fromkeys(reasons)
+    missing |= {symbol: f"left out of the set: {why}" for symbol, why in reasons.items()}
     found = []
     for symbol in all_symbols():
         one = scores.elements.get(symbol)
@@ -227,10 +290,11 @@ def _read_set(folder: Path, problems: list[Problem], left_out: dict[str, str]) -
             continue
         cards = {name: one.cards[key] for name, key in ((OURS, "ours"), (PUBLISHED, "ptbp")) if key in one.cards}
         if OURS not in cards:
-            left_out.setdefault(symbol, "the set has parameters of it, and no report card")
+            missing.setdefault(symbol, "the set has parameters of it, and no report card")
             continue
         score = StoredScore(schema_version=1, symbol=symbol, cards=cards, uncertainty=one.uncertainty)
-        found.append(Result(symbol, _name(folder), score, parameters))
+        why = reasons.get(symbol, "")
+        found.append(Result(symbol, _name(folder), score, parameters, left_out=why))
     return found
 
 

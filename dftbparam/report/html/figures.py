@@ -9,15 +9,16 @@ from typing import Any, Final, Literal
 
 from dftbparam.report.html.collect import Result
 from dftbparam.report.html.records import StoredCard
+from dftbparam.score import KINDS
 
 
 @dataclass(frozen=True)
 class Figure:
     """One figure.
 
-    ``key`` is the attribute of the card, with a dot for an entry of a section. ``kind``: an error is a number of which
-    less is better, a count is one that is added up over elements, a verdict is yes or no. ``digits`` after the point in
-    cells; ``text`` explains it in a sentence.
+    ``key`` is the attribute of the card, with a dot for an entry of a section, or one of `dftbparam.score.KINDS`.
+    ``kind``: an error is a number of which less is better, a count is one that is added up over elements, a verdict is
+    yes or no. ``digits`` after the point in cells; ``text`` explains it in a sentence.
     """
 
     key: str
@@ -29,15 +30,45 @@ class Figure:
 
 
 FIGURES: Final = (
+    Figure(
+        "elemental_dV", "own crystals: mean |ΔV|", "%", "error", 1,
+        "Error of the equilibrium volume, mean over the element's own crystals; compounds are a figure of their own.",
+    ),
+    Figure(
+        "elemental_dB", "own crystals: mean |ΔB|", "%", "error", 0,
+        "Error of the bulk modulus, mean over the element's own crystals; compounds are a figure of their own.",
+    ),
+    Figure(
+        "elemental_phase", "own crystals: mean |ΔE| of phases", "eV/atom", "error", 2,
+        "Error of the energy above the own crystal that is most stable in DFT, mean over the other own crystals.",
+    ),
+    Figure(
+        "compound_dV", "compounds: mean |ΔV|", "%", "error", 1,
+        "Error of the equilibrium volume, mean over the compounds that the element was fitted to.",
+    ),
+    Figure(
+        "compound_dB", "compounds: mean |ΔB|", "%", "error", 0,
+        "Error of the bulk modulus, mean over the compounds that the element was fitted to.",
+    ),
+    Figure(
+        "mean_abs_formation_error", "compounds: mean |ΔE| of formation", "eV/atom", "error", 2,
+        "Error of the formation energy, mean over binary crystals.",
+    ),
     Figure("mean_abs_dV", "mean |ΔV|", "%", "error", 1, "Error of the equilibrium volume, mean over crystals."),
     Figure("mean_abs_dB", "mean |ΔB|", "%", "error", 0, "Error of the bulk modulus, mean over crystals."),
     Figure(
         "mean_abs_phase_error", "mean |ΔE| of phases", "eV/atom", "error", 2,
         "Error of the energy above the crystal that is most stable in DFT, mean over the other crystals.",
     ),
-    Figure("mean_delta", "mean Δ gauge", "meV/atom", "error", 1, "Area between E(V) and DFT's, mean over crystals."),
-    Figure("max_abs_dV", "largest |ΔV|", "%", "error", 1, "Error of the equilibrium volume, the worst crystal."),
-    Figure("max_abs_dB", "largest |ΔB|", "%", "error", 0, "Error of the bulk modulus, the worst crystal."),
+    Figure(
+        "mean_delta", "mean Δ gauge", "meV/atom", "error", 1,
+        "Area between E(V) and DFT's, mean over all its crystals.",
+    ),
+    Figure(
+        "max_abs_dV", "largest |ΔV|", "%", "error", 1,
+        "Error of the equilibrium volume, the worst of all its crystals.",
+    ),
+    Figure("max_abs_dB", "largest |ΔB|", "%", "error", 0, "Error of the bulk modulus, the worst of all its crystals."),
     Figure("max_abs_phase_error", "largest |ΔE| of phases", "eV/atom", "error", 2, "The worst crystal's phase energy."),
     Figure(
         "implosions", "crystals that implode", "", "count", 0,
@@ -54,20 +85,24 @@ FIGURES: Final = (
         "Root mean square error within 5 eV of the Fermi level or the band edges, mean over band structures.",
     ),
     Figure("mean_abs_gap_error", "mean |Δgap|", "eV", "error", 2, "Error of the fundamental gap."),
-    Figure("mean_abs_formation_error", "mean |ΔE| of formation", "eV/atom", "error", 2, "Over binary crystals."),
     Figure("forces.rms", "forces", "eV/Å", "error", 2, "Root mean square error in displaced cells."),
     Figure("stress.rms_GPa", "stress", "GPa", "error", 1, "Root mean square error in displaced and strained cells."),
 )  # fmt: skip
-"""In the order of the page's list."""
+"""In the order of the page's list; see `available` for which of them a report has."""
 
-HEADLINES: Final = ("mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error", "right_ground_state", "implosions")
-"""What stands at the top of the page."""
+TOGETHER: Final = ("mean_abs_dV", "mean_abs_dB", "mean_abs_phase_error")
+"""Means over all crystals of a card, in place of which a report with compounds has those of `dftbparam.score.KINDS`."""
+
+HEADLINES: Final = (*KINDS, "mean_abs_formation_error", *TOGETHER, "right_ground_state", "implosions")
+"""What stands at the top of the page, as far as it is available."""
 
 
 def value_of(card: StoredCard | None, figure: Figure) -> float | None:
     """Return a figure of a card, a verdict as 1 or 0; None where the card has none."""
     if card is None:
         return None
+    if figure.key in KINDS:
+        return card.by_kind[figure.key]
     section, _, part = figure.key.partition(".")
     found: Any = getattr(card, section)
     if part:
@@ -83,9 +118,18 @@ def difference(ours: float | None, published: float | None, figure: Figure) -> f
 
 
 def available(results: Iterable[Result]) -> list[Figure]:
-    """Figures that at least one card has."""
+    """Figures that at least one card has.
+
+    Where any card has compounds, means over own crystals and over compounds are kept apart, as in the README of a
+    published set; elsewhere there are means over all crystals, which are the own ones.
+    """
     cards = [card for result in results for card in (result.ours, result.published) if card is not None]
-    return [figure for figure in FIGURES if any(value_of(card, figure) is not None for card in cards)]
+    unused = TOGETHER if any(card.has_compounds for card in cards) else KINDS
+    return [
+        figure
+        for figure in FIGURES
+        if figure.key not in unused and any(value_of(card, figure) is not None for card in cards)
+    ]
 
 
 def summarise(results: Sequence[Result], figures: Iterable[Figure]) -> list[dict[str, Any]]:

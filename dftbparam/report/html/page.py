@@ -18,7 +18,7 @@ from string import Template
 from typing import Any, Final
 
 from dftbparam.elements import all_symbols, element
-from dftbparam.report.html.collect import Collection
+from dftbparam.report.html.collect import Collection, Result
 from dftbparam.report.html.delta import delta_content
 from dftbparam.report.html.elements import element_content, shorten
 from dftbparam.report.html.figures import HEADLINES, Figure, available, summarise, value_of
@@ -90,6 +90,7 @@ def page_data(collection: Collection, title: str, *, details: bool = True) -> di
             for row in summarise(results, figures)
         ],
         "headlines": list(HEADLINES),
+        "only": list(collection.only),
         "elements": [_element(symbol, collection, figures, details) for symbol in all_symbols()],
         "problems": [[problem.where, problem.message] for problem in collection.problems],
         "notes": list(collection.notes),
@@ -130,8 +131,17 @@ def _element(symbol: str, collection: Collection, figures: list[Figure], details
     value["choice"] = one.notes
     result = collection.results.get(symbol)
     if result is None:
-        return value | {"reason": collection.reasons.get(symbol, "not in the folders given")}
-    value |= {
+        value["reason"] = collection.reasons.get(symbol, "not in the folders given")
+        if symbol in collection.left_out:
+            rejected = collection.left_out[symbol]
+            # Under a name of its own, so that nothing takes its figures for those of a result.
+            value["left_out"] = {} if rejected is None else _card(rejected, figures, details)
+        return value
+    return value | _card(result, figures, details)
+
+
+def _card(result: Result, figures: list[Figure], details: bool) -> dict[str, Any]:
+    value: dict[str, Any] = {
         "ours": [shorten(value_of(result.ours, figure), 4) for figure in figures],
         "published": None
         if result.published is None

@@ -55,6 +55,7 @@ def table_plots(collection: Collection) -> Iterator[tuple[str, Drawing]]:
                     signed=side == "difference",
                     verdict=figure.kind == "verdict",
                     scale_of=None if side == "difference" else shared,
+                    left_out=tuple(collection.left_out),
                 ),
             )
     yield from delta_figures(collection.deltas)

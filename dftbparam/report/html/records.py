@@ -12,12 +12,14 @@ import io
 import json
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dftbparam.errors import FileFormatError
+from dftbparam.score import is_compound, means_by_kind
 
 SCORE_NAME: Final = "score.json"
 SET_NAME: Final = "scores.json"
@@ -128,6 +130,16 @@ class StoredCard(_Stored):
         """Crystals that implode, see `StoredCrystal.implodes`; None where that is not known of all."""
         unknown = any(one.volume is not None and not one.sound and one.deeper_well is None for one in self.crystals)
         return None if unknown or not self.crystals else sum(one.implodes for one in self.crystals)
+
+    @property
+    def has_compounds(self) -> bool:
+        """Whether compounds are among its crystals."""
+        return any(is_compound(one.prototype) for one in self.crystals)
+
+    @cached_property
+    def by_kind(self) -> dict[str, float | None]:
+        """Means over own crystals and over compounds, see `dftbparam.score.means_by_kind`."""
+        return means_by_kind(one.model_dump(exclude={"deeper_well"}) for one in self.crystals)
 
     def crystal(self, name: str) -> StoredCrystal | None:
         """Return a crystal by name; None where it was not scored."""

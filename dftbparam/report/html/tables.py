@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dftbparam.elements import all_symbols, element
+from dftbparam.elements import element
 from dftbparam.report.html.collect import Collection, Result
 from dftbparam.report.html.curves import energy_volume
 from dftbparam.report.html.delta import delta_tables
@@ -86,10 +86,10 @@ def report_tables(collection: Collection) -> dict[str, Rows]:
 def _elements(collection: Collection) -> Rows:
     figures = available(collection.results.values())
     rows = []
-    for symbol in all_symbols():
+    for symbol in collection.symbols:
         result = collection.results.get(symbol)
         row: dict[str, Any] = {"number": element(symbol).number, "symbol": symbol, "name": element(symbol).name}
-        row["result"] = "no" if result is None else "yes"
+        row["result"] = "left out" if symbol in collection.left_out else "no" if result is None else "yes"
         for figure in figures:
             ours = None if result is None else value_of(result.ours, figure)
             published = None if result is None else value_of(result.published, figure)

@@ -167,5 +167,30 @@ def write_run(
     return folder
 
 
+def compound_card(symbol: str, **errors: Any) -> dict[str, Any]:
+    """A card with own crystals and two compounds, whose volume is wrong by half as much and stiffness by twice."""
+    value = card(symbol, **errors)
+    half, twice = errors["dV"] / 2.0, 2.0 * errors["dB"]
+    compounds = [crystal(f"{symbol}-O {name}", 0.0, dV=half, dB=twice, dE=0.0) for name in ("rocksalt", "fluorite")]
+    return {**value, "crystals": [*value["crystals"], *compounds], "mean_abs_formation_error": 0.25}
+
+
+def write_set(folder: Path, left_out: dict[str, list[str]], *symbols: str) -> Path:
+    """Write scores.json and parameters.json of a published set, its elements and those left out with compounds."""
+    folder.mkdir(parents=True)
+    elements = {
+        symbol: {
+            "cards": {
+                "ours": compound_card(symbol, dV=2.0 + i, dB=10.0, dE=0.02),
+                "ptbp": compound_card(symbol, dV=-8.04 - i, dB=60.0, dE=0.2, sound=False),
+            }
+        }
+        for i, symbol in enumerate((*symbols, *left_out))
+    }
+    write(folder / "scores.json", {"schema_version": 1, "elements": elements, "left_out": left_out})
+    write(folder / "parameters.json", {"schema_version": 1, "elements": {s: {"symbol": s} for s in symbols}})
+    return folder
+
+
 def write(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value))

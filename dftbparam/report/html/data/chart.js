@@ -131,7 +131,7 @@ function chart(options) {
     show(to);
   });
   const rows = () => [
-    [options.xColumn || options.x, ...series.flatMap((s) => [...linesOf(s).map((_, n) => `${s.name}${s.bands ? ` ${n + 1}` : ""} (${options.y})`), ...(s.err ? [`error bar (${options.y})`] : [])])],
+    [options.xColumn || options.x, ...series.flatMap((s) => [...linesOf(s).map((_, n) => `${s.name}${s.bands ? ` band ${n + 1}` : ""}: ${options.y}`), ...(s.err ? [`error bar: ${options.y}`] : [])])],
     ...xs.map((x, i) => [x, ...series.flatMap((s) => [...linesOf(s).map((y) => y[i]), ...(s.err ? [s.err[i]] : [])])])];
   return el("figure", {},
     el("figcaption", {}, el("span", {}, options.title),

@@ -17,7 +17,7 @@ function table(columns, rows, options = {}) {
     })));
   }
   const head = el("thead", {}, el("tr", {}, ...columns.map(([text, , form = {}]) => el("th", { scope: "col", class: form.left ? "left" : null }, text))));
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.label || "table" }, el("table", {}, head, body));
+  return watchScroll(el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": options.label || "table" }, el("table", { class: options.fit ? "fit" : null }, head, body)));
 }
 const setName = (row) => el("span", {}, el("span", { class: `mark ${row.set}` }), SETS[row.set] || row.set);
 
@@ -128,13 +128,18 @@ function compared(value, figure) {
 
 function content(one) {
   const about = el("p", { class: "quiet" }, `Valence: ${one.valence}. ${one.choice}`);
+  if (one.left_out) {
+    const why = el("p", { class: "alert" }, el("strong", {}, "Left out of the set. "), one.reason.replace(/^left out of the set: /, "The gate: "));
+    if (!one.left_out.detail) return [why, about];
+    return [why, el("p", { class: "quiet" }, "What follows was fitted and scored, and was not published; it counts in no mean."), ...content({ ...one, ...one.left_out, left_out: null })];
+  }
   if (!one.detail) return [el("p", { class: "alert" }, el("strong", {}, "No result. "), one.reason), about];
   const d = one.detail, parts = [about];
   if (d.remark) parts.push(el("p", { class: "alert remark" }, d.remark));
   const figures = DATA.figures.map((figure, i) => ({ figure, i, ours: one.ours[i], published: one.published ? one.published[i] : null })).filter((row) => known(row.ours) || known(row.published));
   parts.push(el("h3", {}, "Report card"), table([["figure", (r) => r.figure.label + (r.figure.unit ? `, ${r.figure.unit}` : ""), { left: true }],
     ...(one.published ? ["ours", "published"] : ["ours"]).map((set) => [SETS[set], (r) => (r.figure.kind === "verdict" ? (known(r[set]) ? (r[set] ? "yes" : "no") : "\u2013") : general(r[set]))]),
-    ...(one.published ? [[DATA.sets.difference, (r) => compared(valueOf(one, "difference", r.i), r.figure)]] : [])], figures, { label: "Report card" }));
+    ...(one.published ? [[DATA.sets.difference, (r) => compared(valueOf(one, "difference", r.i), r.figure)]] : [])], figures, { label: "Report card", fit: true }));
   if (d.curves.length) parts.push(el("h3", {}, "Energy against volume"), el("div", { class: "charts" }, ...d.curves.map((curve) => energyVolume(one.symbol, curve, Boolean(one.published)))),
     el("p", { class: "quiet" }, "Birch-Murnaghan fits, each within 15 % of its minimum; energies above the crystal that is most stable in DFT."));
   if (d.crystals.length) parts.push(el("h3", {}, "Crystals"), table([["crystal", "crystal", { left: true }], ["set", setName, { left: true }], ["V, Å³/atom", "volume", { digits: 2 }], ["ΔV, %", "dV", { digits: 1, sign: true }],
@@ -167,7 +172,7 @@ function openElement(symbol) {
 }
 // instead: what to show in place of the content; again: the element is open already, and the reader stays where he is.
 function showElement(one, instead, again) {
-  const shown = DATA.elements.filter((e) => e.ours), from = dialog.scrollTop;
+  const shown = DATA.elements.filter((e) => e.ours || e.left_out), from = dialog.scrollTop;
   const places = () => [...dialog.querySelectorAll("button, summary, [tabindex='0']")];
   const focus = again ? places().indexOf(document.activeElement) : -1;
   const opened = again ? [...dialog.querySelectorAll("details")].map((d) => d.open) : [];
@@ -182,6 +187,8 @@ function showElement(one, instead, again) {
     el("div", { class: "detail-body" }, ...(instead ? [instead] : content(one))));
   if (!dialog.open) dialog.showModal();
   [...dialog.querySelectorAll("details")].forEach((d, i) => { if (opened[i]) d.open = true; });
+  // Before the place is restored: hints to scroll change heights.
+  for (const place of dialog.querySelectorAll(".scroll")) place.checkScroll?.();
   dialog.scrollTop = again ? from : 0;
   if (focus >= 0) places()[focus]?.focus({ preventScroll: true });
   else document.getElementById("detail-head").focus({ preventScroll: true });

@@ -73,6 +73,21 @@ function inkOn(colour) {
 }
 const css = (colour) => `rgb(${colour.join(" ")})`;
 
+// A table wider than its place says that it can be scrolled, and fades at the right until its end is reached.
+function watchScroll(place) {
+  const check = () => {
+    place.classList.toggle("more", place.scrollWidth > place.clientWidth + 1);
+    place.classList.toggle("end", place.scrollLeft + place.clientWidth >= place.scrollWidth - 1);
+  };
+  // In the next frame: the hint changes the height of what is observed.
+  const observer = new ResizeObserver(() => requestAnimationFrame(check));
+  observer.observe(place);
+  for (const child of place.children) observer.observe(child);
+  place.checkScroll = check;
+  place.addEventListener("scroll", check, { passive: true });
+  return place;
+}
+
 function download(name, blob) {
   const link = el("a", { href: URL.createObjectURL(blob), download: name });
   document.body.append(link);
@@ -80,9 +95,13 @@ function download(name, blob) {
   link.remove();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
-function downloadCsv(name, rows) {
+// In ASCII, which every program reads: |ΔV| becomes abs. dV, Å³ becomes A3.
+const plain = (text) => text.replace(/\|\u0394([^|]*)\|/g, "abs. d$1").replace(/\u0394 ?/g, (sign) => (sign.length > 1 ? "Delta " : "d")).replaceAll("\u00c5", "A").replaceAll("\u00b3", "3").replaceAll("\u207b", "-").replaceAll("\u00b9", "1");
+// The first row holds the names of the columns. Numbers of the page have less than 8 digits; what is beyond is of binary arithmetic.
+function downloadCsv(name, [heads, ...body]) {
+  const rows = [heads.map(plain), ...body];
   const quoted = (value) => {
-    const text = known(value) ? String(value) : "";
+    const text = !known(value) ? "" : typeof value === "number" ? String(Number(value.toPrecision(8))) : String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   download(name, new Blob([rows.map((row) => row.map(quoted).join(",") + "\n").join("")], { type: "text/csv" }));

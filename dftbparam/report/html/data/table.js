@@ -89,13 +89,13 @@ function paint() {
   const scale = figure ? currentScale() : null;
   for (const one of DATA.elements) {
     const cell = cells.get(one.symbol), value = figure ? valueOf(one) : null;
-    cell.className = `cell ${known(value) ? "result" : "empty"}${one.reason && /\.(json|csv):/.test(one.reason) ? " damaged" : ""}`;
-    cell.lastChild.textContent = known(value) ? wording(value) : one.ours ? "\u2013" : "";
-    cell.lastChild.hidden = !one.ours;
+    cell.className = `cell ${known(value) ? "result" : "empty"}${one.left_out ? " left-out" : ""}${one.reason && /\.(json|csv):/.test(one.reason) ? " damaged" : ""}`;
+    cell.lastChild.textContent = known(value) ? wording(value) : one.left_out ? "out" : one.ours ? "\u2013" : "";
+    cell.lastChild.hidden = !one.ours && !one.left_out;
     const colour = known(value) ? colourAt(scale.share(value), scale.stops) : null;
     cell.style.background = colour ? css(colour) : "";
     cell.style.color = colour ? inkOn(colour) : "";
-    const what = !one.ours ? `no result: ${one.reason}` : `${figure ? figure.label : ""}, ${DATA.sets[state.set]}: ${known(value) ? wording(value) : "no number"} ${known(value) && figure ? figure.unit : ""}`;
+    const what = one.left_out ? one.reason : !one.ours ? `no result: ${one.reason}` : `${figure ? figure.label : ""}, ${DATA.sets[state.set]}: ${known(value) ? wording(value) : "no number"} ${known(value) && figure ? figure.unit : ""}`;
     const run = DATA.live ? runOf(one.symbol) : null;
     if (run && run.state !== "finished") cell.dataset.state = run.state;
     else delete cell.dataset.state;
@@ -108,7 +108,7 @@ function paint() {
 }
 function legend(figure, scale) {
   const place = document.getElementById("legend"), signed = state.set === "difference";
-  const empty = el("span", {}, el("i", {}), "no result");
+  const empty = el("span", { class: "others" }, el("span", {}, el("i", {}), "no result"), DATA.elements.some((one) => one.left_out) ? el("span", {}, el("i", { class: "left-out" }), "left out of the set") : null);
   if (figure.kind === "verdict") {
     const entries = signed ? [[-1, "better than PTBP"], [0, "same"], [1, "worse"]] : [[1, "yes"], [0, "no"]];
     place.replaceChildren(el("div", { class: "swatches" }, ...entries.map(([value, text]) => el("span", {}, el("i", { background: css(colourAt(scale.share(value), scale.stops)) }), text)), empty));
@@ -133,7 +133,11 @@ function headlines() {
     el("dl", {}, ...["ours", "published"].flatMap((set) => [el("dt", {}, el("span", { class: `mark ${set}` }), DATA.sets[set]), el("dd", {}, summed(row, set))])),
     el("p", { class: "quiet" }, `${known(row.ratio) ? `${general(row.ratio, 2)} of PTBP's; ` : ""}better on ${row.better} of ${row.n}${row.equal ? `, equal on ${row.equal}` : ""}`))));
   const most = Math.max(0, ...rows.map((row) => row.n));
-  document.getElementById("headline-text").textContent = `Over the ${most} elements that both sets have; errors are means over elements, crystals that implode are counted.`;
+  const out = DATA.elements.filter((one) => one.left_out).length, apart = DATA.figures.some((figure) => figure.key === "elemental_dV");
+  const over = apart ? "An element's error is the mean over its own crystals or over its compounds, never over both together, and what stands here is the mean of these over elements"
+    : "An element's error is the mean over its crystals, and what stands here is the mean of these over elements";
+  document.getElementById("headline-text").textContent = `Over the ${most} elements that both sets have, each figure over those for which both have a number. ${over}; crystals that implode are counted.`
+    + (out ? ` Elements left out of the set (${out}) count nowhere.` : "");
 }
 const withFigure = (row) => ({ ...row, figure: DATA.figures.find((f) => f.key === row.key) });
 const summed = (row, key) => (row.figure.kind === "verdict" ? `${row[key]} of ${row.n}` : row.figure.kind === "count" ? String(row[key]) : general(row[key], 3));
@@ -145,9 +149,10 @@ function summary() {
     ["ratio", (r) => general(r.ratio, 2)], ["median, this fit", (r) => general(r.ours_median, 3)], ["median, PTBP", (r) => general(r.published_median, 3)], ["this fit better", "better"], ["equal", "equal"]], DATA.summary.map(withFigure));
   place.replaceChildren(...made.querySelector("table").children);
 }
+const setsShown = () => (DATA.elements.some((one) => one.published) ? ["ours", "published", "difference"] : ["ours"]);
 function list(figure) {
   const place = document.getElementById("list");
-  const sets = DATA.elements.some((one) => one.published) ? ["ours", "published", "difference"] : ["ours"];
+  const sets = setsShown();
   if (!sets.includes(state.order)) state.order = "number";
   const rows = DATA.elements.filter((one) => one.ours);
   const key = (one) => (state.order === "number" ? one.number : valueOf(one, state.order));
@@ -169,7 +174,7 @@ function list(figure) {
 function choices() {
   const choice = document.getElementById("figure"), sets = document.getElementById("sets");
   choice.replaceChildren(...DATA.figures.map((figure, i) => el("option", { value: i, selected: i === state.figure }, figure.label + (figure.unit ? `, ${figure.unit}` : ""))));
-  const offered = DATA.elements.some((one) => one.published) ? ["ours", "published", "difference"] : ["ours"];
+  const offered = setsShown();
   if (!offered.includes(state.set)) state.set = "ours";
   if (offered.length === sets.querySelectorAll("input").length) return;
   for (const label of sets.querySelectorAll("label")) label.remove();
@@ -184,9 +189,11 @@ function controls() {
   document.getElementById("controls").addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("png-table").addEventListener("click", pngOfTable);
   document.getElementById("csv-all").addEventListener("click", () => {
-    const sets = ["ours", "published", "difference"];
-    downloadCsv("elements.csv", [["number", "symbol", "name", ...DATA.figures.flatMap((f) => sets.map((set) => `${f.key.replace(".", "_")}_${set}`)), "reason"],
-      ...DATA.elements.map((one) => [one.number, one.symbol, one.name, ...DATA.figures.flatMap((_, i) => sets.map((set) => valueOf(one, set, i))), one.reason])]);
+    const sets = setsShown(), only = DATA.only || [];
+    const stands = (one) => (one.ours ? "yes" : one.left_out ? "left out" : "no");
+    const value = (one, set, i) => (DATA.figures[i].kind === "verdict" && known(valueOf(one, set, i)) ? wording(valueOf(one, set, i), set, i) : valueOf(one, set, i));
+    downloadCsv("elements.csv", [["number", "symbol", "name", "result", ...DATA.figures.flatMap((f) => sets.map((set) => `${f.label}${f.unit ? ` (${f.unit})` : ""} [${DATA.sets[set]}]`)), "reason"],
+      ...DATA.elements.filter((one) => !only.length || only.includes(one.symbol)).map((one) => [one.number, one.symbol, one.name, stands(one), ...DATA.figures.flatMap((_, i) => sets.map((set) => value(one, set, i))), one.reason])]);
   });
 }
 // The periodic table as it is coloured, always in its wide form.
@@ -206,15 +213,22 @@ function pngOfTable() {
     const [x, y] = [10 + (column - 1) * side, top + (row - 1) * side - (row > 7 ? side / 2 : 0)];
     if (known(value)) { context.fillStyle = style.backgroundColor; context.fillRect(x + 2, y + 2, side - 4, side - 4); }
     context.strokeStyle = style.borderColor;
+    if (one.left_out) {
+      context.beginPath();
+      context.globalAlpha = 0.4;
+      for (let d = 8; d < side - 4; d += 8) { context.moveTo(x + 2, y + 2 + d); context.lineTo(x + 2 + d, y + 2); context.moveTo(x + 2 + d, y + side - 2); context.lineTo(x + side - 2, y + 2 + d); }
+      context.stroke();
+      context.globalAlpha = 1;
+    }
     context.strokeRect(x + 2, y + 2, side - 4, side - 4);
     context.fillStyle = style.color;
     write(one.number, x + side / 2, y + 17, 12);
     write(one.symbol, x + side / 2, y + 42, 24, 600);
-    if (one.ours) write(known(value) ? wording(value) : "\u2013", x + side / 2, y + 64, 16);
+    if (one.ours || one.left_out) write(known(value) ? wording(value) : one.left_out ? "out" : "\u2013", x + side / 2, y + 64, 16);
   }
   context.fillStyle = page.color;
   context.textAlign = "left";
-  write(document.getElementById("legend").textContent ? legendText() : "", 12, canvas.height - 20, 16);
+  write(document.getElementById("legend").textContent ? legendText() + (DATA.elements.some((one) => one.left_out) ? "; hatched: left out of the set" : "") : "", 12, canvas.height - 20, 16);
   canvas.toBlob((blob) => download(`table-${figure.key.replace(".", "-")}-${state.set}.png`, blob), "image/png");
 }
 function legendText() {
@@ -227,11 +241,14 @@ function remarks() {
   document.getElementById("problems").replaceChildren(...(DATA.problems.length
     ? [el("div", { class: "alert", role: "note" }, el("strong", {}, "Some files could not be read; this report is incomplete."), listed(DATA.problems.map(([where, why]) => `${where}: ${why}`)))] : []));
   document.getElementById("notes").replaceChildren(...(DATA.notes.length ? [el("h2", {}, "Notes"), listed(DATA.notes)] : []));
-  const n = DATA.elements.filter((one) => one.ours).length;
+  const n = DATA.elements.filter((one) => one.ours).length, out = DATA.elements.filter((one) => one.left_out).map((one) => one.symbol);
+  const left = out.length ? `; ${out.length} ${out.length === 1 ? "is" : "are"} left out of the set (${out.join(", ")})` : "";
+  const asked = (DATA.only || []).length;
   const models = (DATA.deltas || []).length;
-  document.getElementById("intro").textContent = !n && models ? `${models} delta ${models === 1 ? "model" : "models"}. Errors are against the reference, on structures held out.` : `${n} of ${DATA.elements.length} elements have a result. Errors are against DFT, on the crystals that each element's card names.`;
+  document.getElementById("intro").textContent = !n && models ? `${models} delta ${models === 1 ? "model" : "models"}. Errors are against the reference, on structures held out.` : `${n} of ${asked ? `${asked} ${asked === 1 ? "element" : "elements"} asked for` : `${DATA.elements.length} elements`} have a result${left}. Errors are against DFT, on the crystals that each element's card names.`;
 }
 
+for (const place of document.querySelectorAll(".scroll")) watchScroll(place);
 buildGrid();
 controls();
 remarks();
