@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -30,14 +35,23 @@ def publish(
         list[str],
         typer.Argument(
             metavar="RESULT...",
-            help="Folders of runs, a folder that holds such (a campaign's out), a parameter file, or a shipped set.",
+            help="Folders of runs, a folder that holds such (a campaign's out), the folder of a published set, "
+            "a parameter file, or a shipped set.",
         ),
     ],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="Name of the set, as dftbparam-2026.1.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the set.")],
+    only: Annotated[
+        str | None,
+        typer.Option("--only", metavar="X,Y,...", help="Elements of the set; default: all that the results have."),
+    ] = None,
     elements: Annotated[
         str | None,
-        typer.Option("--elements", metavar="X,Y,...", help="Elements whose tables are built; default: all."),
+        typer.Option(
+            "--elements",
+            metavar="X,Y,...",
+            help="Elements whose tables are built; default: all of the set. All of the set go through the gate.",
+        ),
     ] = None,
     pairs: Annotated[
         Pairs, typer.Option("--pairs", help="Tables of all pairs of these, of the tracked dozen among them, or none.")
@@ -74,17 +88,12 @@ def publish(
     from dftbparam.publish.workers import processors
     from dftbparam.slako.build import GRID_STEP
 
-    chosen = None
-    if elements is not None:
-        chosen = tuple(dict.fromkeys(part for part in elements.replace(",", " ").split()))
-        for symbol in chosen:
-            check_symbol(symbol)
-    prepare_json(json)
     request = SetRequest(
         results=tuple(results),
         name=name,
         out=out,
-        elements=chosen,
+        only=_symbols(only),
+        elements=_symbols(elements),
         pairs=pairs.value,
         grid=Grid(GRID_STEP if grid_step is None else grid_step, cutoff),
         workers=workers or processors(),
@@ -92,7 +101,8 @@ def publish(
         keep_going=keep_going,
         command=public_command(["dftbparam", *sys.argv[1:]]),
     )
-    with stages() as tell:
+    prepare_json(json)
+    with _one_interrupt(), stages() as tell:
         try:
             found = publish_set(request, tell)
         except GateRefused as error:
@@ -126,3 +136,36 @@ def publish(
         f"{out}: {len(found.elements)} elements, tables of {len(found.with_tables)} "
         f"({found.built} pairs built, {found.reused} were there)"
     )
+
+
+def _symbols(text: str | None) -> tuple[str, ...] | None:
+    """Elements of an option, each once; None where it was not given."""
+    if text is None:
+        return None
+    found = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    for symbol in found:
+        check_symbol(symbol)
+    return found
+
+
+@contextlib.contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Let the first Ctrl-C interrupt, and no further one: `timeout -s INT` and terminals may send two at once.
+
+    The second would strike the clearing up after the first, which takes seconds at most. Signals are ignored from the
+    first one until the process ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is interrupt:
+            signal.signal(signal.SIGINT, before)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,9 @@ from dftbparam.cli.options import check_symbol
 from dftbparam.cli.output import Column, JsonOption, angular_block, angular_letters, note, present
 from dftbparam.cli.progress import counting
 from dftbparam.errors import InputError, ParameterError
+
+if TYPE_CHECKING:
+    from dftbparam.space import ParameterSet
 
 app = typer.Typer(help="Slater-Koster files: build, check, plot.", no_args_is_help=True)
 
@@ -21,25 +26,27 @@ def build(
     symbols: Annotated[list[str], typer.Argument(metavar="SYMBOL...", help="Elements; all ordered pairs are built.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the X-Y.skf files.")],
     parameters: Annotated[
-        str, typer.Option("--parameters", metavar="NAME|FILE", help="Parameter set: a shipped name or a JSON file.")
+        str,
+        typer.Option(
+            "--parameters",
+            metavar="NAME|FILE|DIR",
+            help="Parameter set: a shipped name, a JSON file, or a folder with a parameters.json.",
+        ),
     ] = "ptbp",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     json: JsonOption = None,
 ) -> None:
     """Build the Slater-Koster files of all ordered pairs of elements from a parameter set."""
-    from dftbparam.publish import prepare_folder
     from dftbparam.skf import write_skf
     from dftbparam.slako.build import build_tables
-    from dftbparam.space import load_parameter_set
 
     double = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
     if double:
         raise ParameterError(f"elements are named twice: {', '.join(double)}")
-    chosen = load_parameter_set(parameters)
+    chosen = _load(parameters)
     for symbol in symbols:
         check_symbol(symbol)
         chosen.element(symbol)
-    prepare_folder(out)
     names = {(a, b): out / f"{a}-{b}.skf" for a in symbols for b in symbols}
     there = [path.name for path in names.values() if path.exists()]
     if there and not overwrite:
@@ -47,22 +54,23 @@ def build(
             f"{out} holds {', '.join(there[:4])}{' ...' if len(there) > 4 else ''} already; "
             "replace with --overwrite, or choose another --out"
         )
-    with counting("building tables", len(symbols) * (len(symbols) + 1) // 2) as tell:
-        tables = build_tables(chosen, symbols, on_pair=lambda a, b: tell(f"{a}-{b}"))
     rows = []
-    for pair, path in names.items():
-        file = tables.files[pair]
-        write_skf(path, file)
-        rows.append(
-            {
-                "file": path.name,
-                "grid_step": file.grid_step,
-                "rows": len(file.hamiltonian),
-                "table_end": file.grid_step * len(file.hamiltonian),
-                "extended": file.extended,
-                "repulsion_cutoff": None if file.repulsion is None else file.repulsion.cutoff,
-            }
-        )
+    with _output_folder(out):
+        with counting("building tables", len(symbols) * (len(symbols) + 1) // 2) as tell:
+            tables = build_tables(chosen, symbols, on_pair=lambda a, b: tell(f"{a}-{b}"))
+        for pair, path in names.items():
+            file = tables.files[pair]
+            write_skf(path, file)
+            rows.append(
+                {
+                    "file": path.name,
+                    "grid_step": file.grid_step,
+                    "rows": len(file.hamiltonian),
+                    "table_end": file.grid_step * len(file.hamiltonian),
+                    "extended": file.extended,
+                    "repulsion_cutoff": None if file.repulsion is None else file.repulsion.cutoff,
+                }
+            )
     columns = [
         Column("file", "file", left=True),
         Column("grid_step", "step, Bohr", ".3f"),
@@ -79,6 +87,40 @@ def build(
     }
     present(json, value, f"{out}: tables of {chosen.name}", columns, rows)
     note(angular_block(tables.max_angular))
+
+
+def _load(parameters: str) -> ParameterSet:
+    """Load a set: a shipped name, a file, or a folder such as that of a published set."""
+    from dftbparam.publish.run_folder import PARAMETERS_NAME
+    from dftbparam.space import load_parameter_set
+
+    folder = Path(parameters)
+    try:
+        return load_parameter_set(parameters)
+    except ParameterError:
+        if not folder.is_dir():
+            raise
+    if not (folder / PARAMETERS_NAME).is_file():
+        raise ParameterError(
+            f"{parameters!r} is a folder without {PARAMETERS_NAME}; name a parameter file, or the folder of a set"
+        )
+    return load_parameter_set(folder / PARAMETERS_NAME)
+
+
+@contextlib.contextmanager
+def _output_folder(out: Path) -> Iterator[None]:
+    """Make the folder; if nothing gets into it before an error, remove what was made."""
+    from dftbparam.publish import prepare_folder
+
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        prepare_folder(out)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 @app.command()
@@ -99,6 +141,11 @@ def check(
     from dftbparam.skf import Defect, check_file, check_set
     from dftbparam.skf.read import find_files
 
+    if gate and (alone := [str(path) for path in paths if path.is_file()]):
+        raise InputError(
+            f"{alone[0]}: --gate needs a folder of tables, not a file; name the folder, or leave --gate out",
+            path=alone[0],
+        )
     defects: list[Defect] = []
     checked = 0
     for path in paths:

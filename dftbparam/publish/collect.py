@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +12,17 @@ from dftbparam.elements import element
 from dftbparam.errors import FileFormatError, InputError, ParameterError
 from dftbparam.publish.manifest import MANIFEST_NAME, Manifest, read_manifest
 from dftbparam.publish.run_folder import PARAMETERS_NAME, SCORE_NAME
+from dftbparam.publish.set_manifest import RUN_FIELDS, SET_KIND, SetManifest, read_set_manifest
 from dftbparam.space import ElementParameters, ParameterSet, load_parameter_set
 
 OURS: Final = "this fit"
 PTBP: Final = "published PTBP"
 """Names of the cards in a run's score.json."""
+
+SHORT: Final = {"ours": OURS, "ptbp": PTBP}
+"""Their short names, which a published set has in its scores."""
+
+SET_SCORES_NAME: Final = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,17 @@ class Collection:
     functional: str
     superposition: str
 
+    def only(self, symbols: Iterable[str]) -> Collection:
+        """Return the collection of these elements alone; `ParameterError` where there are no results for one."""
+        wanted = list(symbols)
+        absent = [symbol for symbol in wanted if symbol not in self.elements]
+        if absent or not wanted:
+            raise ParameterError(
+                f"no results for {', '.join(absent) or 'no element'}; there are some for {' '.join(self.elements)}",
+                symbol=absent[0] if absent else "",
+            )
+        return replace(self, elements={s: one for s, one in self.elements.items() if s in wanted})
+
     def parameter_set(self, name: str, symbols: Iterable[str] | None = None) -> ParameterSet:
         """Return the parameters of ``symbols`` (all unless given) as a set."""
         chosen = list(self.elements) if symbols is None else list(symbols)
@@ -74,7 +91,8 @@ def collect(results: Iterable[str | Path]) -> Collection:
     ----------
     results
         Each the folder of a finished run, a folder that holds such folders (those without a manifest are unfinished and
-        left out), a parameter file, a folder with a parameters.json, or the name of a shipped set.
+        left out), the folder of a published set, a parameter file, a folder with a parameters.json, or the name of a
+        shipped set.
 
     Raises
     ------
@@ -88,6 +106,7 @@ def collect(results: Iterable[str | Path]) -> Collection:
     for given in results:
         for folder, path in _sources(given):
             parameters = load_parameter_set(path)
+            published = _Published.read(folder) if folder is not None and _is_set(folder) else None
             kinds.setdefault((parameters.functional, parameters.superposition), str(path))
             for symbol, record in parameters.elements.items():
                 if symbol in found:
@@ -95,7 +114,10 @@ def collect(results: Iterable[str | Path]) -> Collection:
                         f"{symbol} is in {found[symbol].origin!r} and again in {str(path)!r}; name only one of them",
                         symbol=symbol,
                     )
-                found[symbol] = _result(symbol, record, parameters, folder)
+                if published is not None:
+                    found[symbol] = published.result(symbol, record, parameters)
+                else:
+                    found[symbol] = _result(symbol, record, parameters, folder)
     if not found:
         raise ParameterError("no results given; name run folders, a campaign's folder of results, or a parameter file")
     if len(kinds) > 1:
@@ -116,7 +138,7 @@ def collect(results: Iterable[str | Path]) -> Collection:
 
 
 def _sources(given: str | Path) -> list[tuple[Path | None, str | Path]]:
-    """(run folder or None, parameter file or shipped name) of everything an argument means."""
+    """(folder of a run or a set or None, parameter file or shipped name) of everything an argument means."""
     path = Path(given)
     if not path.is_dir():
         return [(None, given)]
@@ -135,6 +157,42 @@ def _sources(given: str | Path) -> list[tuple[Path | None, str | Path]]:
 
 def _is_run(folder: Path) -> bool:
     return (folder / MANIFEST_NAME).is_file() and (folder / PARAMETERS_NAME).is_file()
+
+
+def _is_set(folder: Path) -> bool:
+    """Whether a manifest is that of a published set; a malformed one is for its reader to refuse."""
+    try:
+        value = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.get("kind") == SET_KIND
+
+
+@dataclass(frozen=True)
+class _Published:
+    """A published set as a source: its manifest knows the runs, its scores.json the report cards."""
+
+    manifest: SetManifest
+    scores: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> _Published:
+        scores = _score(folder / SET_SCORES_NAME).get("elements", {})
+        return cls(read_set_manifest(folder), scores if isinstance(scores, dict) else {})
+
+    def result(self, symbol: str, record: ElementParameters, parameters: ParameterSet) -> ElementResult:
+        known, score = self.manifest.elements.get(symbol), self.scores.get(symbol, {})
+        cards = {SHORT.get(short, short): card for short, card in score.get("cards", {}).items()}
+        provenance = dict(parameters.provenance.get(symbol, {})) | {"set": parameters.name}
+        run = None
+        if known is not None and known.created:
+            run = Manifest(
+                name=known.origin,
+                elements=(symbol,),
+                **{name: getattr(known, name) for name in RUN_FIELDS},
+            )
+        origin = parameters.name if known is None else known.origin
+        return ElementResult(symbol, record, cards, score.get("uncertainty"), run, origin, provenance)
 
 
 def _result(symbol: str, record: ElementParameters, parameters: ParameterSet, folder: Path | None) -> ElementResult:

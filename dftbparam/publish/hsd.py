@@ -8,12 +8,27 @@ from dftbparam.publish.element_data import ElementData
 
 LETTERS = "spdf"
 
+PARSER_VERSION = 14
+"""Of the input, as DFTB+ 25.1 has it; later ones translate from it."""
+
+CRYSTALS = """\
+  # Crystals need a mesh of k-points here, as fine as the energy asks for (an even number of points with shift 0.5):
+  #   KPointsAndWeights = SupercellFolding {
+  #     4 0 0
+  #     0 4 0
+  #     0 0 4
+  #     0.5 0.5 0.5
+  #   }
+  # Scores of the set are at 1000 K (the default of DFTB+ is 300 K), energies extrapolated to zero temperature:
+  #   Filling = Fermi { Temperature [Kelvin] = 1000 }"""
+"""Comments of the snippet on what it cannot know."""
+
 
 def hamiltonian_hsd(name: str, data: Sequence[ElementData]) -> str:
     """Return blocks to paste into dftb_in.hsd: shells, files, and what spin polarisation and third order need.
 
     DFTB+ stops at blocks that it has no use for, such as elements that the structure lacks; the last block of the text
-    tells it not to.
+    tells it not to. What else a calculation has to be told, as its comments say, depends on the structure.
     """
     highest = "\n".join(f'    {d.symbol} = "{LETTERS[len(d.shells) - 1]}"' for d in data)
     spin = "\n".join(_spin(d) for d in data)
@@ -30,17 +45,22 @@ Hamiltonian = DFTB {{
   MaxAngularMomentum = {{
 {highest}
   }}
+{CRYSTALS}
   # Read with SpinPolarisation only: W of the free atom, shell by shell (Wss Wsp Wsd / Wps ... with one row a shell).
   SpinConstants = {{
     ShellResolvedSpin = Yes
 {spin}
   }}
   # Read with ThirdOrderFull = Yes only. The set was fitted without it: other energies than published follow.
+  # Not together with ShellResolvedSCC = Yes: that takes a derivative per shell, and these are one per element.
   HubbardDerivs = {{
 {third}
   }}
 }}
 ParserOptions = {{
+  ParserVersion = {PARSER_VERSION}
+  # Lets lines of elements pass that the structure lacks, and hides typing errors: a misspelt keyword is ignored, too.
+  # DFTB+ names all that it ignores in a warning at the start of its output; look there.
   IgnoreUnprocessedNodes = Yes
 }}
 """

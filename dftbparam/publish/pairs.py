@@ -146,8 +146,8 @@ def build_pairs(
             update={"elements": {s: parameters.element(s) for s in (a, b)}, "provenance": {}, "source": ""}
         )
         tasks.append(PairTask(a, b, both, grid, build, (keys[a], keys[b]), out, wanted))
-    with _appended(journal) as note:
-        for task, outcome in run_tasks(build_task, tasks, workers):
+    with _appended(journal) as note, contextlib.closing(run_tasks(build_task, tasks, workers)) as answers:
+        for task, outcome in answers:
             if not outcome.failures:
                 note(outcome)
             outcomes[task.first, task.second] = outcome
@@ -168,7 +168,9 @@ def build_task(task: PairTask) -> PairOutcome:
             task.parameters, atoms, task.first, task.second, grid_step=task.grid.grid_step, cutoff=task.grid.cutoff
         )
     except CalculationError as error:
-        return PairOutcome(task.first, task.second, task.key, {}, (f"{task.first}-{task.second}: {error.message}",))
+        name, reason = f"{task.first}-{task.second}", error.message
+        failure = reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
+        return PairOutcome(task.first, task.second, task.key, {}, (failure,))
     failures = pair_defects(files)
     if failures:
         return PairOutcome(task.first, task.second, task.key, {}, tuple(failures))

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from dftbparam.errors import CalculationError, ParameterError
 from dftbparam.publish import texts
@@ -29,7 +29,7 @@ from dftbparam.publish.manifest import MANIFEST_NAME, FileRecord, machine, now, 
 from dftbparam.publish.pairs import Grid, PairOutcome, build_pairs
 from dftbparam.publish.run_folder import PARAMETERS_NAME
 from dftbparam.publish.scores import score_rows, scores_value, summary
-from dftbparam.publish.set_manifest import ElementRecord, SetManifest, write_set_manifest
+from dftbparam.publish.set_manifest import RUN_FIELDS, ElementRecord, SetManifest, read_set_manifest, write_set_manifest
 from dftbparam.publish.workers import run_tasks
 from dftbparam.space import ParameterSet
 
@@ -59,6 +59,8 @@ class SetRequest:
         See `dftbparam.publish.collect.collect`.
     name
         Of the set: letters, digits, dots, hyphens.
+    only
+        Elements of the set; None for all of the results. Others are not solved, and take no part in anything.
     elements
         Whose tables are built; None for all of the set. The set itself always holds all that pass.
     pairs
@@ -72,6 +74,7 @@ class SetRequest:
     results: tuple[str, ...]
     name: str
     out: Path
+    only: tuple[str, ...] | None = None
     elements: tuple[str, ...] | None = None
     pairs: Literal["all", "tracked", "none"] = "all"
     grid: Grid = field(default_factory=Grid)
@@ -112,6 +115,8 @@ def publish_set(request: SetRequest, on_step: OnStep | None = None) -> Published
     if request.workers < 1:
         raise ParameterError(f"{request.workers} workers; at least one is needed")
     collection = collect(request.results)
+    if request.only is not None:
+        collection = collection.only(request.only)
     wanted = chosen(collection, request)
     build = _prepare(request)
 
@@ -177,6 +182,12 @@ def _prepare(request: SetRequest) -> Path:
         raise ParameterError(f"{out} is not empty; go on there with --resume, or choose another --out", path=str(out))
     if there and not build.is_dir() and not (out / MANIFEST_NAME).is_file():
         raise ParameterError(f"{out} holds no set to go on with; choose another --out", path=str(out))
+    if (out / MANIFEST_NAME).is_file() and (known := read_set_manifest(out).name) != request.name:
+        raise ParameterError(
+            f"{out} holds the finished set {known!r}, which is not to become {request.name!r}; choose another --out, "
+            f"or go on with --name {known}",
+            path=str(out),
+        )
     prepare_folder(out)
     prepare_folder(build)
     prepare_folder(out / SKF_NAME)
@@ -195,12 +206,13 @@ def _elements(
     tasks = [ElementTask(s, collection.parameter_set(request.name, [s]), build) for s in collection.elements]
     data: dict[str, ElementData] = {}
     failed: dict[str, tuple[str, ...]] = {}
-    for number, (task, outcome) in enumerate(run_tasks(prepare_element, tasks, request.workers), 1):
-        if outcome.data is None:
-            failed[task.symbol] = (outcome.failure,)
-        else:
-            data[task.symbol] = outcome.data
-        tell("elements", task.symbol, number, len(tasks))
+    with contextlib.closing(run_tasks(prepare_element, tasks, request.workers)) as answers:
+        for number, (task, outcome) in enumerate(answers, 1):
+            if outcome.data is None:
+                failed[task.symbol] = (outcome.failure,)
+            else:
+                data[task.symbol] = outcome.data
+            tell("elements", task.symbol, number, len(tasks))
     return data, failed
 
 
@@ -218,10 +230,11 @@ def _gate(
         for s, one in data.items()
     ]
     failed = {}
-    for number, (task, outcome) in enumerate(run_tasks(gate_element, tasks, request.workers), 1):
-        if outcome.defects:
-            failed[task.symbol] = outcome.defects
-        tell("gate", task.symbol, number, len(tasks))
+    with contextlib.closing(run_tasks(gate_element, tasks, request.workers)) as answers:
+        for number, (task, outcome) in enumerate(answers, 1):
+            if outcome.defects:
+                failed[task.symbol] = outcome.defects
+            tell("gate", task.symbol, number, len(tasks))
     return {symbol: failed[symbol] for symbol in data if symbol in failed}
 
 
@@ -309,15 +322,6 @@ def _prune(folder: Path, names: set[str]) -> None:
 def _element_record(result: ElementResult) -> ElementRecord:
     plain = json.dumps(result.parameters.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     checksum = hashlib.sha256(plain.encode()).hexdigest()
-    run: dict[str, Any] = {}
-    if (manifest := result.manifest) is not None:
-        run = {
-            "created": manifest.created,
-            "command": manifest.command,
-            "seed": manifest.seed,
-            "versions": manifest.versions,
-            "settings": manifest.settings,
-            "reference": manifest.reference,
-            "trials": manifest.trials,
-        }
+    manifest = result.manifest
+    run = {} if manifest is None else {name: getattr(manifest, name) for name in RUN_FIELDS}
     return ElementRecord(origin=result.origin, parameters_sha256=checksum, **run)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,6 +18,11 @@ from dftbparam.publish.files import write_bytes
 from dftbparam.publish.manifest import MANIFEST_NAME, FileRecord, ReferenceRecord
 
 SET_SCHEMA_VERSION = 1
+
+SET_KIND: Final = "parameter set"
+
+RUN_FIELDS: Final = ("created", "command", "seed", "versions", "settings", "reference", "trials")
+"""What a set's manifest repeats of an element's run."""
 
 
 class _Record(BaseModel):

@@ -75,13 +75,13 @@ integrals of confined scalar-relativistic {functional} atoms, and a repulsion by
 | file | what |
 |---|---|
 | `parameters.json` | the parameters: all else follows from them |
-| `skf/X-Y.skf` | tables of {_pairs(built)}; others are built on demand (below) |
+| `skf/X-Y.skf` | {_pairs(built)} |
 | `{name}.hsd` | blocks to paste into DFTB+'s input: shells, spin constants, Hubbard derivatives |
 | `wfc.{name}.hsd` | radial functions for waveplot, to be included in its `Basis` block by `<<+` |
 | `elements.json` | levels, U, dU/dn, W and the fits of the radial functions, as numbers |
 | `scores.json`, `scores.csv` | report cards of this set and PTBP on the same crystals, uncertainty of the parameters |
-| `manifest.json` | versions, settings, reference data with checksum and seed of every element; checksums of all files |
-| `SHA256SUMS` | the same checksums, for `sha256sum --check` |
+| `manifest.json` | versions, settings, reference data with checksum and seed of every element; checksums of the rest |
+| `SHA256SUMS` | checksums of all files but itself and `manifest.json`, for `sha256sum --check` |
 
 ## How it was fitted
 
@@ -93,6 +93,13 @@ Non-magnetic calculations without third order: spin constants, Hubbard derivativ
 Copy `{name}.hsd` into `dftb_in.hsd` and adapt `Prefix`. U is shell-resolved in the files; DFTB+ takes that of the s
 shell for all unless `ShellResolvedSCC = Yes`. Compounds were fitted without it; in elemental crystals all atoms are
 neutral, and it makes no difference.
+Crystals need a mesh of k-points besides; a comment of the snippet gives the form.
+The scores are at an electronic temperature of 1000 K (Fermi filling), energies extrapolated to zero temperature.
+The snippet sets `IgnoreUnprocessedNodes`, so that lines of other elements may stay; DFTB+ then ignores misspelt
+keywords, too, and names all that it ignored in a warning at the start of its output.
+`ThirdOrderFull` together with `ShellResolvedSCC` needs Hubbard derivatives per shell, which the set does not have:
+those of the snippet are one per element.
+
 Tables that are not here, with the same bits as they would have here:
 
     dftbparam skf build {some} --parameters parameters.json --out tables
@@ -106,7 +113,7 @@ convention of 3ob and of DFTB+'s `HubbardDerivs`); spin constants are those of t
 - Fitted to elemental crystals (and, where the manifest says so, to binaries) without surfaces, molecules and defects.
 - Unlike pairs follow by combination rules, and are tested only as far as the scores say.
 - Electronic temperature, k-points and everything else that a calculation has to converge is the user's to converge.
-{_left_out(left_out)}
+{_untried(symbols, built)}{_left_out(left_out)}
 ## Scores
 
 Mean absolute errors over the crystals that an element was fitted to: volume and bulk modulus in percent, of its own
@@ -129,8 +136,21 @@ Licence: CC-BY-4.0 (`LICENSE`). How to cite: `CITATION.cff`.
 
 def _pairs(built: Sequence[str]) -> str:
     if not built:
-        return "no pairs (none are in this folder)"
-    return f"all ordered pairs of {len(built)} elements ({' '.join(built)})"
+        return "no tables are in this folder; those of any elements of the set are built on demand (below)"
+    return (
+        f"tables of all ordered pairs of {len(built)} elements ({' '.join(built)}); others are built on demand (below)"
+    )
+
+
+def _untried(symbols: Sequence[str], built: Sequence[str]) -> str:
+    """Say which pairs nobody has built: the gate of pairs has seen those with tables alone."""
+    if len(built) == len(symbols):
+        return ""
+    which = "Pairs with other elements than those with tables here" if built else "Pairs"
+    return (
+        f"- {which} were not built for this folder, and some may be refused for integrals that have not decayed;\n"
+        "  `dftbparam skf build` says so.\n"
+    )
 
 
 def _sources(sources: Sequence[str]) -> str:
@@ -140,10 +160,19 @@ def _sources(sources: Sequence[str]) -> str:
 
 
 def _left_out(left_out: Mapping[str, tuple[str, ...]]) -> str:
-    if not left_out:
-        return ""
-    lines = "\n".join(f"  - {what}: {reasons[0]}" for what, reasons in left_out.items())
-    return f"- Left out, because they did not pass the gate:\n{lines}\n"
+    elements = {what: reasons for what, reasons in left_out.items() if "-" not in what}
+    pairs = {what: reasons for what, reasons in left_out.items() if "-" in what}
+    text = ""
+    if elements:
+        text += "- Left out, because they did not pass the gate:\n" + _reasons(elements)
+    if pairs:
+        text += "- Pairs that have no tables, because these did not pass the gate:\n" + _reasons(pairs)
+    return text
+
+
+def _reasons(left_out: Mapping[str, tuple[str, ...]]) -> str:
+    # Reasons of pairs begin with the name of the file.
+    return "".join(f"  - {what}: {reasons[0].removeprefix(f'{what}: ')}\n" for what, reasons in left_out.items())
 
 
 def _score_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -51,7 +51,22 @@ def test_publish_says_what_failed(run, carbon, monkeypatch):
         (("nothing",), "neither a parameter file nor a shipped set"),
         (("ptbp", "--elements", "Xx"), "unknown element 'Xx'"),
         (("ptbp", "--elements", "Ce"), "no results for Ce"),
+        (("ptbp", "--only", "Ce"), "no results for Ce"),
+        (("ptbp", "--only", "C,Xx"), "unknown element 'Xx'"),
     ],
 )
 def test_publish_refuses(refused, words, message):
     assert message in refused("publish", *words, "--name", "one", "--out", "set")
+
+
+def test_publish_takes_the_folder_of_a_set_and_some_of_its_elements(run, refused, tmp_path):
+    ptbp = load_parameter_set("ptbp")
+    ptbp.model_copy(update={"elements": {s: ptbp.element(s) for s in ("H", "C")}}).save(tmp_path / "both.json")
+    options = ("--workers", "1", "--pairs", "none")
+    assert run("publish", "both.json", "--name", "both", "--out", "both", *options).exit_code == 0
+    result = run("publish", "both", "--name", "one", "--out", "one", "--only", "C", *options, "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["elements"] == ["C"]
+    words = ("publish", "both", "--name", "other", "--out", "one", "--resume", *options)
+    assert "one holds the finished set 'one'" in refused(*words)
+    assert (tmp_path / "one" / "manifest.json").is_file()

@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from dftbparam.errors import AtomError
 from dftbparam.skf import OnSite, SKFile, read_set, read_skf, write_skf, zero_repulsion
+from dftbparam.space import load_parameter_set
 
 
 def model_file(homonuclear=True):
@@ -130,3 +132,34 @@ def test_build_writes_all_ordered_pairs(run, tmp_path):
     assert set(read_set(tmp_path / "set").files) == {("C", "C"), ("C", "O"), ("O", "C"), ("O", "O")}
     assert read_skf(tmp_path / "set" / "C-O.skf").repulsion is not None
     assert run("skf", "check", "set").exit_code == 0
+
+
+def test_build_takes_the_folder_of_a_set(run, refused, tmp_path):
+    ptbp = load_parameter_set("ptbp")
+    (tmp_path / "published").mkdir()
+    ptbp.model_copy(update={"name": "mine"}).save(tmp_path / "published" / "parameters.json")
+    result = run("skf", "build", "C", "--parameters", "published", "--out", "set", "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["parameters"] == "mine"
+    (tmp_path / "empty").mkdir()
+    words = ("skf", "build", "C", "--parameters", "empty", "--out", "other")
+    assert "'empty' is a folder without parameters.json" in refused(*words)
+
+
+def test_a_refused_pair_leaves_no_folder(run, tmp_path, monkeypatch):
+    def refuse(*given, **options):
+        raise AtomError("Ge-Dy: the orbitals reach too far")
+
+    monkeypatch.setattr("dftbparam.slako.build.build_tables", refuse)
+    result = run("skf", "build", "Ge", "C", "--out", "new/folder")
+    assert result.exit_code == 1
+    assert "reach too far" in result.stderr
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "there").mkdir()
+    assert run("skf", "build", "Ge", "C", "--out", "there").exit_code == 1
+    assert (tmp_path / "there").is_dir()
+
+
+def test_the_gate_takes_folders_only(refused, sound):
+    path = sound / "Si-Si.skf"
+    assert f"{path}: --gate needs a folder of tables" in refused("skf", "check", "--gate", path)

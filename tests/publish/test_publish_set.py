@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dftbparam.errors import FileFormatError, ParameterError
-from dftbparam.publish import gate
+from dftbparam.publish import gate, pairs
 from dftbparam.publish.collect import collect
 from dftbparam.publish.pairs import BLOCK, Grid, in_blocks
 from dftbparam.publish.parameter_set import GateRefused, SetRequest, publish_set
@@ -117,6 +117,9 @@ def test_what_fails_is_not_published(results, tmp_path, monkeypatch):
     [
         ({"name": "a b"}, "name 'a b'"),
         ({"elements": ("Si",)}, "no results for Si"),
+        ({"only": ("Si",)}, "no results for Si"),
+        ({"only": ()}, "no results for no element"),
+        ({"only": ("B",), "elements": ("C",)}, "no results for C"),
         ({"workers": 0}, "0 workers"),
         ({"results": ()}, "no results given"),
         ({"results": ("ptbp", "ptbp")}, "H is in 'PTBP' and again"),
@@ -144,9 +147,9 @@ def test_a_manifest_of_something_else_is_told_apart():
 
 def test_blocks_hold_every_pair_once():
     symbols = [str(i) for i in range(2 * BLOCK + 3)]
-    pairs = list(in_blocks(symbols))
-    assert len(pairs) == len(symbols) * (len(symbols) + 1) // 2
-    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    found = list(in_blocks(symbols))
+    assert len(found) == len(symbols) * (len(symbols) + 1) // 2
+    assert len({frozenset(pair) for pair in found}) == len(found)
 
 
 def test_workers_answer_every_task():
@@ -175,3 +178,64 @@ def test_gate_finds_an_implosion():
     assert "fcc implodes: at 0.5 V0" in defect
     wall = np.array([(x - 1.0) ** 2 for x in gate.RELATIVE_VOLUMES])
     assert gate._curve_defects("fcc", wall, []) == []
+
+
+def test_a_published_set_is_a_result_like_its_runs(tmp_path):
+    out = tmp_path / "again"
+    publish_set(request("skf_out/dftbparam-0.1", tmp_path / "first", only=("Al", "C"), pairs="none"))
+    first = collect([tmp_path / "first"])
+    assert list(first.elements) == ["C", "Al"]
+    runs = collect(["skf_out/dftbparam-0.1"])
+    for symbol, found in first.elements.items():
+        run = runs.elements[symbol]
+        assert (found.parameters, found.cards, found.uncertainty) == (run.parameters, run.cards, run.uncertainty)
+        assert found.manifest is not None
+        assert run.manifest is not None
+        assert found.manifest.settings == run.manifest.settings
+        assert found.provenance == {**run.provenance, "set": "trial-1"}
+    found = publish_set(request(str(tmp_path / "first"), out, only=("C",), pairs="none", name="trial-2"))
+    assert found.elements == ("C",)
+    assert found.manifest.elements["C"] == read_set_manifest(tmp_path / "first").elements["C"]
+    scores = [json.loads((folder / "scores.json").read_text())["elements"] for folder in (tmp_path / "first", out)]
+    assert scores[1] == {"C": scores[0]["C"]}
+
+
+def test_a_set_of_some_elements_solves_no_others(results, tmp_path):
+    steps = []
+    found = publish_set(request(results, tmp_path / "set", only=("C",)), lambda *step: steps.append(step))
+    assert found.elements == found.with_tables == ("C",)
+    assert {(stage, name) for stage, name, *_ in steps} == {("elements", "C"), ("gate", "C"), ("pairs", "C-C")}
+    assert list(load_parameter_set(tmp_path / "set" / "parameters.json").elements) == ["C"]
+
+
+def test_a_finished_set_does_not_become_another_one(results, published):
+    out, _ = published
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ParameterError, match=r"finished set 'trial-1'.*--name trial-1"):
+        publish_set(request(results, out, resume=True, name="trial-2"))
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+def test_pairs_that_were_refused_are_named(tmp_path, monkeypatch):
+    real = pairs.pair_defects
+    monkeypatch.setattr(
+        pairs, "pair_defects", lambda files: ["B-C: too long [cutoff]"] if ("B", "C") in files else real(files)
+    )
+    ptbp = load_parameter_set("ptbp")
+    ptbp.model_copy(update={"elements": {s: ptbp.element(s) for s in ("B", "C")}}).save(tmp_path / "p.json")
+    found = publish_set(request(str(tmp_path / "p.json"), tmp_path / "set", keep_going=True))
+    assert found.left_out == {"B-C": ("B-C: too long [cutoff]",)}
+    assert "  - B-C: too long [cutoff]\n" in (tmp_path / "set" / "README.md").read_text()
+
+
+def test_the_readme_says_what_the_folder_holds(results, published, tmp_path):
+    out, _ = published
+    text = (out / "README.md").read_text()
+    assert "tables of all ordered pairs of 2 elements (B C)" in text
+    assert "were not built" not in text
+    assert "checksums of all files but itself and `manifest.json`" in text
+    publish_set(request(results, tmp_path / "set", pairs="none"))
+    text = (tmp_path / "set" / "README.md").read_text()
+    assert "| `skf/X-Y.skf` | no tables are in this folder; those of any" in text
+    assert "- Pairs were not built for this folder" in text
+    assert "Pairs that have no tables" not in text
