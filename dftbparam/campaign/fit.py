@@ -31,7 +31,7 @@ from dftbparam.campaign.executor import executor as make_executor
 from dftbparam.campaign.fit_plan import FitPlan, FitRequest, plan_fit
 from dftbparam.campaign.partners import pair_tables
 from dftbparam.campaign.run import CampaignOutcome, Progress, run_campaign
-from dftbparam.campaign.scoring import score_tables
+from dftbparam.campaign.scoring import energy_curves, score_tables
 from dftbparam.campaign.warm_start import PUBLISHED as PUBLISHED_START
 from dftbparam.elements import parse_configuration
 from dftbparam.engine.base import Engine
@@ -68,6 +68,12 @@ CANDIDATES: Final = 8
 
 BINARY_CANDIDATES: Final = 3
 """The same in a fit on binaries, where a card takes as long as several trials."""
+
+PASSED_OVER: Final = 9
+"""How many trials whose crystals collapse may be passed over for others when one is chosen."""
+
+COMPRESSED: Final = (0.5, 0.525, 0.55, 0.575)
+"""Relative volumes at which the element's own crystals are looked at again when a trial on binaries is chosen."""
 
 PUBLISHED: Final = "ptbp"
 """The published set that every fit is compared with."""
@@ -181,9 +187,7 @@ def run_fit(
     if outcome.best is None:
         kinds = ", ".join(f"{n} {name}" for name, n in outcome.failures.items())
         raise CalculationError(f"{request.symbol}: none of {len(outcome.trials)} trials succeeded ({kinds})")
-    leaders = _leaders(context, outcome.trials, BINARY_CANDIDATES if context.binary else CANDIDATES)
-    candidates = [_candidate(context, data, engine, trial) for trial in leaders]
-    chosen = min(candidates, key=lambda candidate: (candidate.objective, candidate.trial.index))
+    chosen = _choose(context, data, engine, outcome.trials)
     record = chosen.record
     border = at_border(plan.space.space, chosen.trial.parameters) + at_border(
         repulsion_search(context).space, _fitted_inside(context, chosen.trial, record.repulsion)
@@ -299,6 +303,39 @@ class _Candidate(_Scored):
     record: ElementParameters
     dimers: NDArray[np.float64]
     objective: float
+
+
+def _choose(context: FitContext, data: Dataset, engine: Engine, trials: Sequence[Trial]) -> _Candidate:
+    """Choose by the report card among the best trials.
+
+    Those that collapse (`_collapses`) are passed over, for the next best, `PASSED_OVER` at most; where all do, the best
+    of them is taken.
+    """
+    n = BINARY_CANDIDATES if context.binary else CANDIDATES
+    standing: list[_Candidate] = []
+    collapsing: list[_Candidate] = []
+    for trial in _leaders(context, trials, n + PASSED_OVER):
+        candidate = _candidate(context, data, engine, trial)
+        (collapsing if _collapses(context, engine, candidate) else standing).append(candidate)
+        if len(standing) == n:
+            break
+    return min(standing or collapsing, key=lambda candidate: (candidate.objective, candidate.trial.index))
+
+
+def _collapses(context: FitContext, engine: Engine, candidate: _Candidate) -> bool:
+    """Whether one of the element's own crystals lies lower when strongly compressed than at its minimum.
+
+    Fits on binaries look at few volumes there (`BINARY_VOLUMES`), and a well as narrow as their distance escapes them;
+    `dftbparam.publish.gate` would refuse it. Other fits see these volumes.
+    """
+    if not context.binary:
+        return False
+    own = [reference for reference in context.references if reference.partner is None]
+    lowest = {crystal.prototype: crystal.energy for crystal in candidate.card.crystals}
+    volumes = {reference.name: reference.volume * np.array(COMPRESSED) for reference in own}
+    curves, _ = energy_curves(candidate.tables, own, engine, volumes)
+    minima = {name: energy for name, energy in lowest.items() if name in curves and energy is not None}
+    return any(bool(np.nanmin(curves[name][1], initial=np.inf) < energy) for name, energy in minima.items())
 
 
 def _leaders(context: FitContext, trials: Sequence[Trial], n: int) -> list[Trial]:
