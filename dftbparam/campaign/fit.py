@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -41,6 +41,7 @@ from dftbparam.reference import CrystalReference, Dataset
 from dftbparam.score import ReportCard
 from dftbparam.score.objective import Targets
 from dftbparam.score.short_range import DISTANCES, contact_distance
+from dftbparam.score.soundness import TOLERANCE
 from dftbparam.score.uncertainty import Uncertainty
 from dftbparam.skf import SKSet
 from dftbparam.slako.build import build_tables
@@ -84,8 +85,9 @@ class FitResult:
     """What a fit that ran to its end found.
 
     ``best`` is the trial chosen: of the `CANDIDATES` (on binaries `BINARY_CANDIDATES`) best by the objective of the
-    search the one whose report card gives the best, because the card's fits are finer. ``at_border`` names parameters
-    that ended at an end of their range; ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries
+    search the one whose report card gives the best, because the card's fits are finer, and none whose crystals collapse
+    under compression where there is another. ``at_border`` names parameters that ended at an end of their range;
+    ``tables`` are its Slater-Koster files with repulsion, in a fit on binaries
     those of the element, of each partner and of the two; ``card`` and ``published`` (None where PTBP lacks an element)
     are report cards by the same engine on the same crystals, ``crystals``; ``published_tables`` are PTBP's files.
     ``uncertainty`` describes the trials that are as good as the best, ``ensemble`` lists them, and ``space`` is what
@@ -197,6 +199,7 @@ def run_fit(
         "objective": chosen.objective,
         "objective_of_trial": chosen.trial.objective,
         "at_border": border,
+        **({"collapses": True} if chosen.collapses else {}),
         "dimer": {
             "distance_bohr": [x * contact_distance(request.symbol) for x in DISTANCES],
             "energy_eV": [float(e) if np.isfinite(e) else None for e in chosen.dimers[0]],
@@ -303,6 +306,7 @@ class _Candidate(_Scored):
     record: ElementParameters
     dimers: NDArray[np.float64]
     objective: float
+    collapses: bool = False
 
 
 def _choose(context: FitContext, data: Dataset, engine: Engine, trials: Sequence[Trial]) -> _Candidate:
@@ -316,14 +320,17 @@ def _choose(context: FitContext, data: Dataset, engine: Engine, trials: Sequence
     collapsing: list[_Candidate] = []
     for trial in _leaders(context, trials, n + PASSED_OVER):
         candidate = _candidate(context, data, engine, trial)
-        (collapsing if _collapses(context, engine, candidate) else standing).append(candidate)
+        if _collapses(context, engine, candidate):
+            collapsing.append(replace(candidate, collapses=True))
+        else:
+            standing.append(candidate)
         if len(standing) == n:
             break
     return min(standing or collapsing, key=lambda candidate: (candidate.objective, candidate.trial.index))
 
 
 def _collapses(context: FitContext, engine: Engine, candidate: _Candidate) -> bool:
-    """Whether one of the element's own crystals lies lower when strongly compressed than at its minimum.
+    """Whether an own crystal of the element, strongly compressed, lies lower than at its minimum or has no energy.
 
     Fits on binaries look at few volumes there (`BINARY_VOLUMES`), and a well as narrow as their distance escapes them;
     `dftbparam.publish.gate` would refuse it. Other fits see these volumes.
@@ -333,9 +340,11 @@ def _collapses(context: FitContext, engine: Engine, candidate: _Candidate) -> bo
     own = [reference for reference in context.references if reference.partner is None]
     lowest = {crystal.prototype: crystal.energy for crystal in candidate.card.crystals}
     volumes = {reference.name: reference.volume * np.array(COMPRESSED) for reference in own}
-    curves, _ = energy_curves(candidate.tables, own, engine, volumes)
-    minima = {name: energy for name, energy in lowest.items() if name in curves and energy is not None}
-    return any(bool(np.nanmin(curves[name][1], initial=np.inf) < energy) for name, energy in minima.items())
+    for name, (_, energies) in energy_curves(candidate.tables, own, engine, volumes)[0].items():
+        minimum = lowest[name]
+        if not np.isfinite(energies).all() or (minimum is not None and energies.min() < minimum - TOLERANCE):
+            return True
+    return False
 
 
 def _leaders(context: FitContext, trials: Sequence[Trial], n: int) -> list[Trial]:

@@ -68,8 +68,8 @@ class FitRequest(BaseModel):
     targets
         What to fit, with weights, as `dftbparam.score.objective.Targets` reads it: ``eos,bands:2``.
     design
-        Sobol points after the starts, before the sampler proposes; None: 2 d + 2 in d dimensions. Good starts in number
-        make them a waste.
+        Sobol points after the starts, before the sampler is asked; None: 2 d + 2 in d dimensions. Good starts in number
+        make them a waste. ``turbo`` itself goes on with Sobol points until 2 d trials are done.
     in_flight, batch, patience, min_improvement
         Trials under way at once, and proposed at once, and two rules to end early: see
         `dftbparam.campaign.run.run_campaign`.
@@ -134,6 +134,8 @@ class FitRequest(BaseModel):
                 f"scheduler {self.scheduler} and cluster {self.cluster} contradict each other: a cluster's workers get "
                 "a scheduler of their own; give one of them"
             )
+        if self.design is not None and self.design > self.evaluations:
+            raise ValueError(f"a design of {self.design} points is more than the {self.evaluations} evaluations")
         if self.space != DEFAULT_SPACE and not (self.power and self.shift):
             name = "shift" if self.power else "power"
             raise ValueError(

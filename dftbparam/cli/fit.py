@@ -108,7 +108,7 @@ def fit(
             "--design",
             metavar="N",
             min=0,
-            help="Sobol points after the starts, before the sampler proposes; default 2 d + 2 in d dimensions.",
+            help="Sobol points after the starts, before the sampler is asked; default 2 d + 2 in d dimensions.",
             show_default=False,
         ),
     ] = None,

@@ -17,6 +17,7 @@ import typer
 from dftbparam.cli.options import check_symbol
 from dftbparam.cli.output import STDOUT, Column, JsonOption, note, prepare_json, show_json, show_table
 from dftbparam.cli.progress import stages
+from dftbparam.errors import ParameterError
 
 
 class Pairs(StrEnum):
@@ -143,6 +144,8 @@ def _symbols(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     found = tuple(dict.fromkeys(text.replace(",", " ").split()))
+    if not found:
+        raise ParameterError(f"no element in {text!r}: name some, as in Ti,O, or leave the option out")
     for symbol in found:
         check_symbol(symbol)
     return found
@@ -155,7 +158,8 @@ def _one_interrupt() -> Iterator[None]:
     The second would strike the clearing up after the first, which takes seconds at most. Signals are ignored from the
     first one until the process ends.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # A process that was started to ignore Ctrl-C (nohup, in the background) goes on ignoring it.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -58,17 +59,6 @@ class Collection:
     functional: str
     superposition: str
 
-    def only(self, symbols: Iterable[str]) -> Collection:
-        """Return the collection of these elements alone; `ParameterError` where there are no results for one."""
-        wanted = list(symbols)
-        absent = [symbol for symbol in wanted if symbol not in self.elements]
-        if absent or not wanted:
-            raise ParameterError(
-                f"no results for {', '.join(absent) or 'no element'}; there are some for {' '.join(self.elements)}",
-                symbol=absent[0] if absent else "",
-            )
-        return replace(self, elements={s: one for s, one in self.elements.items() if s in wanted})
-
     def parameter_set(self, name: str, symbols: Iterable[str] | None = None) -> ParameterSet:
         """Return the parameters of ``symbols`` (all unless given) as a set."""
         chosen = list(self.elements) if symbols is None else list(symbols)
@@ -84,11 +74,13 @@ class Collection:
         )
 
 
-def collect(results: Iterable[str | Path]) -> Collection:
+def collect(results: Iterable[str | Path], only: Iterable[str] | None = None) -> Collection:
     """Read results.
 
     Parameters
     ----------
+    only
+        Elements to take; the others take no part in any check. None: all.
     results
         Each the folder of a finished run, a folder that holds such folders (those without a manifest are unfinished and
         left out), the folder of a published set, a parameter file, a folder with a parameters.json, or the name of a
@@ -103,12 +95,17 @@ def collect(results: Iterable[str | Path]) -> Collection:
     """
     found: dict[str, ElementResult] = {}
     kinds: dict[tuple[str, str], str] = {}
+    wanted = None if only is None else tuple(only)
+    there: dict[str, None] = {}
     for given in results:
         for folder, path in _sources(given):
             parameters = load_parameter_set(path)
             published = _Published.read(folder) if folder is not None and _is_set(folder) else None
-            kinds.setdefault((parameters.functional, parameters.superposition), str(path))
-            for symbol, record in parameters.elements.items():
+            there.update(dict.fromkeys(parameters.elements))
+            taken = {s: one for s, one in parameters.elements.items() if wanted is None or s in wanted}
+            if taken:
+                kinds.setdefault((parameters.functional, parameters.superposition), str(path))
+            for symbol, record in taken.items():
                 if symbol in found:
                     raise ParameterError(
                         f"{symbol} is in {found[symbol].origin!r} and again in {str(path)!r}; name only one of them",
@@ -118,6 +115,12 @@ def collect(results: Iterable[str | Path]) -> Collection:
                     found[symbol] = published.result(symbol, record, parameters)
                 else:
                     found[symbol] = _result(symbol, record, parameters, folder)
+    absent = [symbol for symbol in wanted or () if symbol not in found]
+    if wanted is not None and (absent or not wanted):
+        raise ParameterError(
+            f"no results for {', '.join(absent) or 'no element'}; there are some for {' '.join(there)}",
+            symbol=absent[0] if absent else "",
+        )
     if not found:
         raise ParameterError("no results given; name run folders, a campaign's folder of results, or a parameter file")
     if len(kinds) > 1:
@@ -172,16 +175,30 @@ def _is_set(folder: Path) -> bool:
 class _Published:
     """A published set as a source: its manifest knows the runs, its scores.json the report cards."""
 
+    folder: Path
     manifest: SetManifest
     scores: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> _Published:
-        scores = _score(folder / SET_SCORES_NAME).get("elements", {})
-        return cls(read_set_manifest(folder), scores if isinstance(scores, dict) else {})
+        path = folder / SET_SCORES_NAME
+        scores = _score(path).get("elements", {})
+        if not isinstance(scores, dict):
+            raise FileFormatError("elements must be an object, symbol to report cards", path=str(path))
+        for symbol, one in scores.items():
+            cards = one.get("cards", {}) if isinstance(one, dict) else None
+            if not (isinstance(cards, dict) and all(isinstance(card, dict) for card in cards.values())):
+                raise FileFormatError(f"{symbol}: no report cards as a set has them", path=str(path))
+        return cls(folder, read_set_manifest(folder), scores)
 
     def result(self, symbol: str, record: ElementParameters, parameters: ParameterSet) -> ElementResult:
         known, score = self.manifest.elements.get(symbol), self.scores.get(symbol, {})
+        if known is not None and known.parameters_sha256 != parameters_checksum(record):
+            raise FileFormatError(
+                f"{symbol}: the parameters are not those of the set's manifest, so that its report card is of others; "
+                f"give {PARAMETERS_NAME} itself to publish them without a card",
+                path=str(self.folder / PARAMETERS_NAME),
+            )
         cards = {SHORT.get(short, short): card for short, card in score.get("cards", {}).items()}
         provenance = dict(parameters.provenance.get(symbol, {})) | {"set": parameters.name}
         run = None
@@ -193,6 +210,12 @@ class _Published:
             )
         origin = parameters.name if known is None else known.origin
         return ElementResult(symbol, record, cards, score.get("uncertainty"), run, origin, provenance)
+
+
+def parameters_checksum(record: ElementParameters) -> str:
+    """SHA-256 of an element's parameters, as the manifest of a set has it."""
+    plain = json.dumps(record.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def _result(symbol: str, record: ElementParameters, parameters: ParameterSet, folder: Path | None) -> ElementResult:

@@ -9,8 +9,6 @@ on where it was. Elements and pairs are tasks of worker processes; see `dftbpara
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +17,7 @@ from typing import Final, Literal
 
 from dftbparam.errors import CalculationError, ParameterError
 from dftbparam.publish import texts
-from dftbparam.publish.collect import Collection, ElementResult, collect
+from dftbparam.publish.collect import Collection, ElementResult, collect, parameters_checksum
 from dftbparam.publish.element_data import BUILD_NAME, ElementData, ElementTask, prepare_element
 from dftbparam.publish.files import prepare_folder, write_bytes, write_csv, write_json
 from dftbparam.publish.gate import GateTask, dftbplus_available, gate_element, reference_volumes
@@ -114,9 +112,7 @@ def publish_set(request: SetRequest, on_step: OnStep | None = None) -> Published
         raise ParameterError(f"name {request.name!r} must be of letters, digits, dots and hyphens, as dftbparam-2026.1")
     if request.workers < 1:
         raise ParameterError(f"{request.workers} workers; at least one is needed")
-    collection = collect(request.results)
-    if request.only is not None:
-        collection = collection.only(request.only)
+    collection = collect(request.results, request.only)
     wanted = chosen(collection, request)
     build = _prepare(request)
 
@@ -320,8 +316,7 @@ def _prune(folder: Path, names: set[str]) -> None:
 
 
 def _element_record(result: ElementResult) -> ElementRecord:
-    plain = json.dumps(result.parameters.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    checksum = hashlib.sha256(plain.encode()).hexdigest()
+    checksum = parameters_checksum(result.parameters)
     manifest = result.manifest
     run = {} if manifest is None else {name: getattr(manifest, name) for name in RUN_FIELDS}
     return ElementRecord(origin=result.origin, parameters_sha256=checksum, **run)

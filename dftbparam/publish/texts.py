@@ -62,7 +62,7 @@ def readme(
         f"{max(o.fit_error for o in d.orbitals):.0e} |"
         for d in data
     )
-    some = " ".join((built or symbols)[:2])
+    some = " ".join(([s for s in symbols if s not in built] or symbols)[:2])
     return f"""# {name}
 
 DFTB parameters of {len(symbols)} elements: {" ".join(symbols)}.

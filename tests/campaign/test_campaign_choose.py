@@ -20,12 +20,13 @@ def choose(monkeypatch: pytest.MonkeyPatch, objectives: list[float], collapsing:
 
     def candidate(context: Any, data: Any, engine: Any, trial: Any) -> Any:
         made.append(trial.index)
-        return SimpleNamespace(trial=trial, objective=trial.objective)
+        return fit._Candidate(None, None, trial, None, np.empty(0), trial.objective)
 
     monkeypatch.setattr(fit, "_candidate", candidate)
     monkeypatch.setattr(fit, "_in_order", lambda context, trial: True)
     monkeypatch.setattr(fit, "_collapses", lambda context, engine, one: one.trial.index in collapsing)
     chosen = fit._choose(SimpleNamespace(binary=True), None, None, trials(*objectives))
+    assert chosen.collapses is (chosen.trial.index in collapsing)
     return chosen.trial.index, len(made)
 
 
@@ -43,15 +44,15 @@ def test_where_all_collapse_the_best_is_taken(monkeypatch):
     assert choose(monkeypatch, many, set(range(30))) == (0, fit.BINARY_CANDIDATES + fit.PASSED_OVER)
 
 
-@pytest.mark.parametrize(("depth", "collapses"), [(-0.01, False), (0.01, True)])
+@pytest.mark.parametrize(("depth", "collapses"), [(-0.01, False), (0.01, True), (np.nan, True)])
 def test_what_counts_as_a_collapse(monkeypatch, depth, collapses):
-    """A point at 0.55 of the volume that lies ``depth`` below the minimum of the card; failed points do not count."""
+    """A point at 0.55 of the volume that lies ``depth`` below the minimum of the card, or has no energy."""
     crystals = load_dataset("acwf-unaries-pbe").crystals_of("W")
     seen: dict[str, Any] = {}
 
     def curves(tables: Any, references: Any, engine: Any, volumes: Any) -> Any:
         seen.update(volumes)
-        energies = np.array([np.nan, 5.0, -8.0 - depth, 3.0])
+        energies = np.array([9.0, 5.0, -8.0 - depth, 3.0])
         return {one.name: (volumes[one.name], energies) for one in references}, []
 
     monkeypatch.setattr(fit, "energy_curves", curves)
