@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2] / "skf_out"
         "dftbparam-2026.1.toml",
     ],
 )
-def test_campaign_files_can_be_run(name):
+def test_campaign_files_can_be_run(name, monkeypatch):
+    # The sampler turbo needs PyTorch; everything else of the plans is checked without it, too.
+    monkeypatch.setattr("dftbparam.campaign.fit_plan.proposer", lambda name: None)
     campaign = read_campaign(ROOT / name)
     assert check_elements(campaign, list(campaign.elements)) == []
 

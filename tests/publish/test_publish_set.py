@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -198,6 +199,33 @@ def test_a_published_set_is_a_result_like_its_runs(tmp_path):
     assert found.manifest.elements["C"] == read_set_manifest(tmp_path / "first").elements["C"]
     scores = [json.loads((folder / "scores.json").read_text())["elements"] for folder in (tmp_path / "first", out)]
     assert scores[1] == {"C": scores[0]["C"]}
+
+
+def test_a_published_set_that_was_changed_is_refused(published, tmp_path):
+    """Its report cards are of the parameters that its manifest knows."""
+    source = tmp_path / "set"
+    shutil.copytree(published[0], source)
+    path = source / "parameters.json"
+    value = json.loads(path.read_text())
+    value["elements"]["B"]["density"]["radius"] *= 1.1
+    path.write_text(json.dumps(value))
+    assert list(collect([source], only=("C",)).elements) == ["C"]
+    with pytest.raises(FileFormatError, match="B: the parameters are not those of the set's manifest"):
+        collect([source])
+    for broken in ({"elements": []}, {"elements": {"C": []}}, {"elements": {"C": {"cards": {"ours": 3}}}}):
+        (source / "scores.json").write_text(json.dumps(broken))
+        with pytest.raises(FileFormatError, match=r"scores\.json"):
+            collect([source], only=("C",))
+
+
+def test_only_asks_nothing_of_the_others(results, tmp_path):
+    """Another form of repulsion, and an element twice, of those that are not asked for."""
+    other = tmp_path / "other.json"
+    set_ = load_parameter_set("skf_out/dftbparam-0.1/parameters.json")
+    set_.model_copy(update={"elements": {s: set_.element(s) for s in ("C", "Si")}}).save(other)
+    assert list(collect([results, other], only=("B",)).elements) == ["B"]
+    with pytest.raises(ParameterError, match="no results for Xe; there are some for B C Si"):
+        collect([results, other], only=("Xe",))
 
 
 def test_a_set_of_some_elements_solves_no_others(results, tmp_path):
