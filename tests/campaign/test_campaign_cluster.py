@@ -249,8 +249,9 @@ def test_pods_follow_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given["custom_cluster_spec"]["spec"]["worker"]["replicas"] == 0
 
 
-def test_refused_jobs_end_nothing_while_others_are_queued() -> None:
+def test_refused_jobs_end_nothing_while_others_are_queued(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dask_jobqueue")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     service = BatchService(batch())
     service._cluster = SimpleNamespace(workers={"a": SimpleNamespace(job_id="7"), "b": SimpleNamespace(job_id=None)})
     for _ in range(5):
