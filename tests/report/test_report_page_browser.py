@@ -240,7 +240,7 @@ def test_bands_are_drawn_and_read_out(visit):
     page.keyboard.press("Escape")
     page.goto(page.url.partition("#")[0] + "#Al")
     page.reload()
-    assert "No bands: the reference data of this fit have none" in page.locator("#detail").inner_text()
+    playwright.expect(page.locator("#detail")).to_contain_text("No bands: the reference data of this fit have none")
 
 
 def test_the_table_as_an_image(visit, tmp_path):
