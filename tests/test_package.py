@@ -20,7 +20,7 @@ from dftbparam import errors
 ROOT = Path(dftbparam.__file__).resolve().parent
 HEAVY = ("numpy", "scipy", "numba", "pyscf", "dask", "distributed", "skopt", "sklearn", "matplotlib", "torch", "ase")
 PACKAGES = ("campaign", "elements", "engine", "propose", "publish", "reference", "report", "repulsion", "score", "skf")
-PACKAGES += ("slako", "space", "store", "cli", "delta", "units", "errors")
+PACKAGES += ("slako", "space", "store", "cli", "delta", "atomic_write", "units", "errors")
 
 
 def run_python(code: str) -> subprocess.CompletedProcess[str]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from dftbparam.atomic_write import write_bytes
 from dftbparam.delta.basis import Basis
 from dftbparam.delta.data import skf_checksums
 from dftbparam.delta.descriptors import DescriptorSettings
@@ -31,7 +32,6 @@ from dftbparam.delta.inputs import InputScale
 from dftbparam.delta.kernels import RadialKernel
 from dftbparam.delta.model import DeltaModel, Level
 from dftbparam.errors import DftbparamError, FileFormatError, InputError, ParameterError
-from dftbparam.space.atomic_write import write_bytes
 
 FORMAT: Final = "dftbparam-delta"
 VERSION: Final = 2

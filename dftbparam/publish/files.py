@@ -1,4 +1,4 @@
-"""Output files, which appear whole or not at all (`dftbparam.space.atomic_write`), and the folders they lie in."""
+"""Output files, which appear whole or not at all (`dftbparam.atomic_write`), and the folders they lie in."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dftbparam.atomic_write import write_bytes
 from dftbparam.errors import ParameterError
-from dftbparam.space.atomic_write import write_bytes
 
 __all__ = ["prepare_file", "prepare_folder", "write_bytes", "write_csv", "write_json"]
 

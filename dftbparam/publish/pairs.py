@@ -183,6 +183,10 @@ def build_task(task: PairTask) -> PairOutcome:
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; tables are too many to wait for the disk at each, as `write_bytes` does.
+
+    One that a crash of the machine damaged has another checksum, and is built again by --resume.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)

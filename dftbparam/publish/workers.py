@@ -14,12 +14,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, TypeVar
 
-from dftbparam.errors import EngineError
+from dftbparam.errors import DftbparamError, EngineError
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -60,13 +61,22 @@ def run_tasks(
             if len(crew) == workers:
                 break
         while busy := [pipe for pipe, worker in crew.items() if worker.busy]:
+            failed: Exception | None = None
             for pipe in wait(busy):
                 worker = crew[pipe]
-                done, answer = worker.task, worker.answer()
-                for task in queue:
+                done = worker.task
+                try:
+                    answer = worker.answer()
+                except Exception as error:
+                    # What others have done by now is not lost with it.
+                    failed = failed or error
+                    continue
+                for task in () if failed else queue:
                     worker.give(task)
                     break
                 yield done, answer
+            if failed is not None:
+                raise failed
     finally:
         with _without_interrupts():
             _stop(list(crew.values()))
@@ -95,24 +105,26 @@ class _Worker:
         try:
             self.pipe.send(task)
         except OSError:
-            raise _killed() from None
+            raise self._killed() from None
 
     def answer(self) -> Any:
         """Receive it; what went wrong is raised."""
         try:
             fine, value = self.pipe.recv()
         except (EOFError, OSError):
-            raise _killed() from None
+            raise self._killed() from None
         self.task, self.busy = None, False
         if not fine:
             raise value
         return value
 
-
-def _killed() -> EngineError:
-    return EngineError(
-        "a worker process was killed, perhaps because memory ran out; go on with --resume and fewer --workers"
-    )
+    def _killed(self) -> EngineError:
+        self.busy = False
+        self.process.join(GRACE_SECONDS)
+        return EngineError(
+            f"a worker process was killed (exit code {self.process.exitcode}), perhaps because memory ran out; go on "
+            "with --resume and fewer --workers"
+        )
 
 
 def _stop(crew: list[_Worker]) -> None:
@@ -160,11 +172,15 @@ def _work(pipe: Connection, function: Callable[[Any], Any]) -> None:
 
 
 def _failure(error: Exception) -> bytes:
+    trace = traceback.format_exc()
+    # Errors of ours say what to do; of others the place is what helps, and it does not travel with them.
+    if not isinstance(error, DftbparamError):
+        error.add_note(f"In a worker process:\n{trace}")
     try:
         content = pickle.dumps((False, error))
         pickle.loads(content)  # some exceptions can be written, and not be read again
     except Exception:
-        content = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+        content = pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}\n{trace}")))
     return content
 
 

@@ -5,10 +5,10 @@ import os
 
 import pytest
 
+from dftbparam.atomic_write import write_bytes
 from dftbparam.delta import model_file
 from dftbparam.errors import InputError
 from dftbparam.publish import files
-from dftbparam.space.atomic_write import write_bytes
 
 
 def test_a_file_is_replaced(tmp_path):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -28,6 +29,10 @@ def refuse(value):
     raise ParameterError(f"{value} is refused", value=value)
 
 
+def divide(value):
+    return 1 / value
+
+
 def die(value):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -38,9 +43,31 @@ def test_errors_of_a_worker_come_through():
     assert caught.value.value == 3
 
 
+def test_other_errors_tell_where_they_arose():
+    """The traceback of the worker comes along as a note."""
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(run_tasks(divide, [0], 2))
+    assert any("return 1 / value" in note for note in caught.value.__notes__)
+
+
 def test_a_killed_worker_is_an_error():
-    with pytest.raises(EngineError, match="a worker process was killed"):
+    with pytest.raises(EngineError, match=r"a worker process was killed \(exit code -9\)"):
         list(run_tasks(die, [1, 2, 3], 2))
+
+
+def test_answers_that_are_there_outlive_an_error(monkeypatch):
+    """Two workers have ended when the pipes are looked at, the first with an error: the other's answer still comes."""
+
+    def wait_for_all(pipes):
+        while len(found := wait(pipes, 0.1)) < len(pipes):
+            pass
+        return sorted(found, key=pipes.index)
+
+    monkeypatch.setattr("dftbparam.publish.workers.wait", wait_for_all)
+    answers = []
+    with pytest.raises(ZeroDivisionError):
+        answers.extend(run_tasks(divide, [0, 4], 2))
+    assert answers == [(4, 0.25)]
 
 
 def test_a_loop_that_is_left_early_leaves_no_process():

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all. Here because everything above that writes files may import this package."""
+"""Files that appear whole or not at all."""
 
 from __future__ import annotations
 
