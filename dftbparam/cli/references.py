@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dftbparam.cli import references_compute, references_import, references_random
+from dftbparam.cli import references_compute, references_displaced, references_import, references_random
 from dftbparam.cli.options import ReferencesOption, check_symbol
 from dftbparam.cli.output import STDOUT, Column, JsonOption, note, present, show_json, show_table
 from dftbparam.errors import ParameterError
@@ -17,10 +17,13 @@ from dftbparam.units import GPA_PER_EV_PER_A3
 if TYPE_CHECKING:
     from dftbparam.reference import CrystalReference
 
-app = typer.Typer(help="Reference data: list, show, plot, import, check, compute, random.", no_args_is_help=True)
+app = typer.Typer(
+    help="Reference data: list, show, plot, import, check, compute, random, displaced.", no_args_is_help=True
+)
 app.command("compute")(references_compute.compute)
 app.command("prototypes")(references_compute.prototypes)
 app.command("random")(references_random.random)
+app.command("displaced")(references_displaced.displaced)
 
 
 @app.command("list")

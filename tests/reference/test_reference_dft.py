@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from dftbparam.campaign.compute import compute
 from dftbparam.campaign.executor import SerialExecutor
-from dftbparam.errors import EngineMissing, InputError, ParameterError, ReferenceDataError, StoreError
-from dftbparam.reference import birch_murnaghan, load_dataset, load_frames
+from dftbparam.errors import EngineMissing, InputError, ParameterError, ReferenceDataError, StoreError, StructureError
+from dftbparam.reference import CrystalReference, birch_murnaghan, load_dataset, load_frames
 from dftbparam.reference.dft import Archive, Plan, Request, System, Task, next_steps, recipe_for, run_task
 from dftbparam.reference.dft.code import available
 from dftbparam.reference.dft.collect import collect
 from dftbparam.reference.dft.curves import FARTHEST, HALF_WINDOW, RATIO
-from dftbparam.reference.dft.frames import displaced
+from dftbparam.reference.dft.frames import displaced, displaced_copies, repeated
 from dftbparam.reference.dft.guess import guess_volume
 from dftbparam.reference.dft.partners import binaries_for, reason, represented
 from dftbparam.reference.dft.paths import band_path
@@ -267,6 +267,21 @@ def test_displaced_copies():
     np.testing.assert_array_equal(first.positions, again.positions)
     assert not np.allclose(first.positions, other.positions)
     assert 0.85 < first.get_volume() / 24.0 < 1.2
+
+
+def test_displaced_copies_of_a_reference_set():
+    values = {"bulk_modulus": 0.5, "bulk_modulus_derivative": 4.0, "energy": 0.0}
+    crystal = CrystalReference(symbol="Si", prototype="diamond", volume=20.0, **values)
+    frames = displaced_copies([crystal], 2, atoms=8)
+    assert [a.info for a in frames] == [
+        {"name": "Si diamond", "index": k, "seed": 0, "origin": "displaced"} for k in (0, 1)
+    ]
+    assert [len(a) for a in frames] == [8, 8]
+    lengths = repeated(crystal.atoms(20.0), 8).cell.lengths()
+    assert lengths.max() / lengths.min() < 2.01
+    chain = CrystalReference(symbol="Si", prototype="chain", volume=11.0, **values)
+    with pytest.raises(StructureError, match="Si chain is periodic in 1 directions"):
+        displaced_copies([chain], 1)
 
 
 class TestRunning:

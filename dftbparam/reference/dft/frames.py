@@ -7,13 +7,17 @@ The draws follow from the name of the crystal and a seed, so that a set can be e
 from __future__ import annotations
 
 import hashlib
-from math import ceil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
+from dftbparam.errors import StructureError
+
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from dftbparam.reference.records import CrystalReference
 
 VOLUMES: Final = (0.90, 1.12)
 """Relative volumes of the copies."""
@@ -26,11 +30,10 @@ DISPLACEMENTS: Final = (0.01, 0.04)
 room temperature up to that near melting (Lindemann)."""
 
 ATOMS: Final = 2
-"""A copy has at least this many atoms; a primitive cell of one is doubled along its shortest vector, because a crystal
-of one atom has no forces."""
+"""A copy has at least this many atoms, if nothing else is asked for: a crystal of one atom has no forces."""
 
 
-def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int = 0) -> Atoms:
+def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int = 0, atoms: int = ATOMS) -> Atoms:
     """Make one copy.
 
     Parameters
@@ -41,27 +44,72 @@ def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int =
         Decide the draws.
     neighbour
         Nearest-neighbour distance, Angstrom.
+    atoms
+        The copy has at least so many.
     """
     digest = hashlib.sha256(f"{name}/{index}/{seed}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-    atoms: Any = repeated(crystal)
+    copy: Any = repeated(crystal, atoms)
     strain = rng.normal(0.0, STRAIN, (3, 3))
     strain = 0.5 * (strain + strain.T)
     strain -= np.eye(3) * np.trace(strain) / 3.0
     scale = rng.uniform(*VOLUMES) ** (1.0 / 3.0)
     deformation = scale * (np.eye(3) + strain)
-    atoms.set_cell(atoms.cell.array @ deformation, scale_atoms=True)
+    copy.set_cell(copy.cell.array @ deformation, scale_atoms=True)
     amplitude = rng.uniform(*DISPLACEMENTS) * neighbour
-    atoms.positions += rng.normal(0.0, amplitude, atoms.positions.shape)
-    atoms.wrap()
-    return cast("Atoms", atoms)
+    copy.positions += rng.normal(0.0, amplitude, copy.positions.shape)
+    copy.wrap()
+    return cast("Atoms", copy)
 
 
-def repeated(crystal: Any) -> Atoms:
-    """Copy a crystal (ASE's atoms), doubled where it has fewer atoms than `ATOMS`."""
-    atoms: Any = crystal.copy()
-    if len(atoms) < ATOMS:
+def repeated(crystal: Any, atoms: int = ATOMS) -> Atoms:
+    """Copy a crystal (ASE's atoms), doubled along its shortest vector until it has at least so many atoms."""
+    copy: Any = crystal.copy()
+    while len(copy) < atoms:
         repeat = [1, 1, 1]
-        repeat[int(np.argmin(atoms.cell.lengths()))] = ceil(ATOMS / len(atoms))
-        atoms = atoms.repeat(repeat)
-    return cast("Atoms", atoms)
+        repeat[int(np.argmin(copy.cell.lengths()))] = 2
+        copy = copy.repeat(repeat)
+    return cast("Atoms", copy)
+
+
+def displaced_copies(
+    crystals: Sequence[CrystalReference], copies: int, atoms: int = ATOMS, seed: int = 0
+) -> list[Atoms]:
+    """Make displaced and strained copies of crystals of a reference set at their own V0.
+
+    Parameters
+    ----------
+    crystals
+        Of three dimensions.
+    copies
+        Of each.
+    atoms
+        A copy has at least so many.
+    seed
+        Other draws for another seed; more copies begin with the same ones.
+
+    Returns
+    -------
+    ASE's atoms with ``info``: ``name``, the crystal's (``Si diamond``), ``index`` of the copy, ``seed``, ``origin``
+    (``displaced``).
+
+    Raises
+    ------
+    StructureError
+        A layer, a chain or a molecule.
+    """
+    found: list[Atoms] = []
+    for crystal in crystals:
+        name = f"{crystal.compound} {crystal.prototype}"
+        if crystal.structure.dimensions != 3:
+            raise StructureError(
+                f"{name} is periodic in {crystal.structure.dimensions} directions; displaced copies are made of "
+                "crystals periodic in three",
+                crystal=name,
+            )
+        near = crystal.structure.neighbour_distance(crystal.volume)
+        for index in range(copies):
+            copy: Any = displaced(crystal.atoms(crystal.volume), name, index, near, seed, atoms)
+            copy.info = {"name": name, "index": index, "seed": seed, "origin": "displaced"}
+            found.append(copy)
+    return found

@@ -1,0 +1,104 @@
+"""``dftbparam references displaced``: displaced and strained copies of the crystals of a reference set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dftbparam.cli.output import Column, JsonOption, present
+from dftbparam.errors import ParameterError
+
+if TYPE_CHECKING:
+    from dftbparam.reference import CrystalReference, Dataset
+
+
+def displaced(
+    compounds: Annotated[
+        list[str], typer.Argument(metavar="COMPOUND...", help="Elements, e.g. Si, and binaries, e.g. Mg-O.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Extended xyz file for the structures.")],
+    references: Annotated[
+        str, typer.Option(metavar="NAME|DIR", help="Reference set whose crystals, at their V0, are displaced.")
+    ] = "gpaw-pbe",
+    prototypes: Annotated[
+        str, typer.Option(help="Prototypes, separated by commas, or 'all' that the set has.")
+    ] = "all",
+    crystals: Annotated[
+        int | None, typer.Option(min=1, help="Crystals per compound, the stable one first.", show_default="all")
+    ] = None,
+    copies: Annotated[int, typer.Option(min=1, help="Copies of each crystal.")] = 8,
+    atoms: Annotated[int, typer.Option(min=1, max=512, help="Least number of atoms in a copy.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed and options: the same structures.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    json: JsonOption = None,
+) -> None:
+    """Displace and strain crystals: bare structures for 'references compute --structures' and delta models."""
+    from dftbparam.publish import prepare_file, write_bytes
+    from dftbparam.reference import load_dataset
+    from dftbparam.reference.dft.frames import displaced_copies
+    from dftbparam.reference.random_frames import extxyz
+
+    if double := sorted({name for name in compounds if compounds.count(name) > 1}):
+        raise ParameterError(f"compounds are named twice: {', '.join(double)}")
+    if out.suffix not in (".extxyz", ".xyz"):
+        raise ParameterError(f"--out {out}: the format is extended xyz; name the file .extxyz", path=str(out))
+    if out.exists() and not out.is_dir() and not overwrite:
+        raise ParameterError(f"{out} is there already; replace it with --overwrite, or choose another --out")
+    dataset = load_dataset(references)
+    chosen = [crystal for compound in compounds for crystal in _chosen(dataset, compound, prototypes, crystals)]
+    frames = displaced_copies(chosen, copies, atoms, seed)
+    prepare_file(out)
+    write_bytes(out, extxyz(frames).encode())
+    rows = [
+        _row(str(frames[i * copies].info["name"]), frames[i * copies : (i + 1) * copies])
+        for i, crystal in enumerate(chosen)
+    ]
+    value = {
+        "out": str(out),
+        "frames": len(frames),
+        "seed": seed,
+        "references": {"name": dataset.name, "checksum": dataset.checksum},
+        "crystals": rows,
+    }
+    columns = [
+        Column("crystal", "crystal", left=True),
+        Column("structures", "structures"),
+        Column("atoms", "atoms"),
+        Column("low", "from, Å³/atom", ".2f"),
+        Column("high", "to, Å³/atom", ".2f"),
+    ]
+    present(json, value, f"Displaced copies in {out}", columns, rows)
+
+
+def _row(name: str, copies: list[Any]) -> dict[str, Any]:
+    volumes = [float(atoms.get_volume()) / len(atoms) for atoms in copies]
+    return {
+        "crystal": name,
+        "structures": len(copies),
+        "atoms": len(copies[0]),
+        "low": min(volumes),
+        "high": max(volumes),
+    }
+
+
+def _chosen(dataset: Dataset, compound: str, prototypes: str, count: int | None) -> list[CrystalReference]:
+    """Crystals of a compound, the stable one first; layers, chains and molecules are passed over unless named."""
+    from dftbparam.reference.prototypes import prototype
+
+    found = sorted(dataset.crystals_named(compound), key=lambda crystal: (crystal.energy, crystal.prototype))
+    has = [crystal.prototype for crystal in found]
+    if prototypes == "all":
+        some = [crystal for crystal in found if crystal.structure.dimensions == 3]
+        lacking = [] if some else ["crystal periodic in three directions"]
+    else:
+        wanted = [prototype(name.strip(), found[0].symbol).name for name in prototypes.split(",")]
+        some = [crystal for crystal in found if crystal.prototype in wanted]
+        lacking = [name for name in wanted if name not in has]
+    if lacking:
+        raise ParameterError(
+            f"reference set {dataset.name!r} has no {', '.join(lacking)} of {compound}; it has: {', '.join(has)}",
+            compound=compound,
+        )
+    return some[:count]
