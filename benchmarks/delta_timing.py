@@ -114,7 +114,7 @@ def dftb_times(cache: Path, boxes: dict[int, Any]) -> list[list[float]]:
     from dftbparam.delta.data import Base
     from dftbparam.engine.base import Settings
 
-    base = Base(ptbp_folder(cache, ("Mg", "O")), Settings())
+    base = Base(skf_folder(cache, ("Mg", "O")), Settings())
     found = []
     for n, atoms in boxes.items():
         base.compute([atoms], derivatives=True)  # compiles
@@ -138,15 +138,15 @@ def machine() -> str:
     return f"{platform.machine()}, Python {platform.python_version()}, one thread, {time.strftime('%Y-%m-%d')}"
 
 
-def ptbp_folder(cache: Path, elements: tuple[str, ...]) -> Path:
-    """Slater-Koster files of PTBP for some elements, built once."""
+def skf_folder(cache: Path, elements: tuple[str, ...], parameters: str = "ptbp") -> Path:
+    """Slater-Koster files of a parameter set for some elements, built once."""
     from dftbparam.skf import write_skf
     from dftbparam.slako.build import build_tables
     from dftbparam.space import load_parameter_set
 
-    folder = cache / "-".join(elements)
+    folder = cache / parameters / "-".join(elements)
     if not folder.is_dir():
-        tables = build_tables(load_parameter_set("ptbp"), elements)
+        tables = build_tables(load_parameter_set(parameters), elements)
         folder.mkdir(parents=True)
         for (a, b), file in tables.files.items():
             write_skf(folder / f"{a}-{b}.skf", file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,6 +22,9 @@ SCHEMA_VERSION = 1
 
 ELECTRON_TOLERANCE = 1e-6
 """Electrons that a configuration with fractional occupations may be off by."""
+
+PUBLISHED = ("dftbparam-2026.1",)
+"""Sets of this project that ship: in a checkout ``skf_out/NAME/parameters.json``, in a wheel beside PTBP's file."""
 
 
 class _Record(BaseModel):
@@ -145,8 +149,21 @@ class ParameterSet(_Record):
         os.replace(temporary, path)
 
 
+def shipped_sets() -> dict[str, Traversable]:
+    """Parameter files that come with the package, by name: PTBP and `PUBLISHED`."""
+    data = resources.files("dftbparam.space") / "data"
+    found: dict[str, Traversable] = {
+        file.name.removesuffix(".json"): file for file in data.iterdir() if file.name.endswith(".json")
+    }
+    for name in PUBLISHED:
+        file = Path(__file__).resolve().parents[2] / "skf_out" / name / "parameters.json"
+        if file.is_file():
+            found.setdefault(name, file)
+    return dict(sorted(found.items()))
+
+
 def load_parameter_set(name_or_path: str | Path) -> ParameterSet:
-    """Load a set that ships with the package (``ptbp``) or a JSON file.
+    """Load a set that ships with the package (``ptbp``, ``dftbparam-2026.1``) or a JSON file.
 
     Raises
     ------
@@ -155,16 +172,14 @@ def load_parameter_set(name_or_path: str | Path) -> ParameterSet:
     FileFormatError
         The file is not a parameter set; the message says which field is wrong.
     """
-    shipped = resources.files("dftbparam.space") / "data"
-    candidate = shipped / f"{name_or_path}.json"
-    if isinstance(name_or_path, str) and "/" not in name_or_path and candidate.is_file():
-        text, where = candidate.read_text(encoding="utf-8"), f"{name_or_path}.json"
+    shipped = shipped_sets()
+    if isinstance(name_or_path, str) and name_or_path in shipped:
+        text, where = shipped[name_or_path].read_text(encoding="utf-8"), f"{name_or_path}.json"
     else:
         path = Path(name_or_path)
         if not path.is_file():
-            names = sorted(p.name.removesuffix(".json") for p in shipped.iterdir() if p.name.endswith(".json"))
             raise ParameterError(
-                f"{str(name_or_path)!r} is neither a parameter file nor a shipped set; shipped: {', '.join(names)}",
+                f"{str(name_or_path)!r} is neither a parameter file nor a shipped set; shipped: {', '.join(shipped)}",
                 name=str(name_or_path),
             )
         try:

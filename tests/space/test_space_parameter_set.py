@@ -64,7 +64,7 @@ def test_save_and_load(ptbp, tmp_path):
 
 
 def test_unknown_name_lists_the_shipped():
-    with pytest.raises(ParameterError, match="shipped: ptbp"):
+    with pytest.raises(ParameterError, match="shipped: dftbparam-2026.1, ptbp"):
         load_parameter_set("pbtp")
 
 
@@ -124,3 +124,9 @@ def test_element_with_f_shell():
     )
     assert element.max_angular == 3
     assert ParameterSet(name="f", elements={"Ce": element}).element("Ce") is element
+
+
+def test_the_published_set_is_there_by_name():
+    ours = load_parameter_set("dftbparam-2026.1")
+    assert len(ours.elements) > 90
+    assert ours.name == "dftbparam-2026.1"
