@@ -244,9 +244,7 @@ def learning_curves(cache: Path, only: list[str] | None) -> None:
                     )  # fmt: skip
 
 
-def measure(
-    name: str, method: str, chosen: list[Any], held_out: list[Any], seed: int, every: bool, job: Any
-) -> None:
+def measure(name: str, method: str, chosen: list[Any], held_out: list[Any], seed: int, every: bool, job: Any) -> None:
     """Run one model and append its row, unless it is there."""
     key = (name, method, len(chosen), seed, CODE)
     if key in {(r["system"], r["method"], r["n"], r["seed"], r["code"]) for r in every_result()}:

@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import block_diag, solve_triangular
 from scipy.sparse import csr_array
 
-from dftbparam.delta.descriptors import Array, DescriptorSettings
+from dftbparam.delta.descriptors import Array, DescriptorSettings, Integers
 from dftbparam.delta.features import ElementMap, Local, describe
 from dftbparam.delta.inputs import BaseFeatures, refuse_derivatives
 from dftbparam.delta.kernels import RadialKernel, cholesky
@@ -94,6 +94,21 @@ class Basis:
     def factors(self) -> dict[int, Array]:
         """Lower Cholesky factors of the inducing covariance of each element."""
         return {number: cholesky(self.kernel, self.points[number]) for number in self.numbers}
+
+    def subspace(self, kept: Mapping[int, Integers]) -> Array:
+        """Weights of a model that has some of the inducing environments only, (m, m'), orthonormal columns.
+
+        Local energies are k(d, Z) w with v = Lᵀ w, K = L Lᵀ: weights w of some environments alone span the columns of
+        Lᵀ that belong to them, and their prior is the unit one in any orthonormal basis of that space.
+
+        Parameters
+        ----------
+        kept
+            Per atomic number the rows of ``points`` that stay.
+        """
+        blocks = [np.linalg.qr(self.factors[number].T[:, kept[number]])[0] for number in self.numbers]
+        found: Array = block_diag(*blocks)
+        return found
 
     def counts(self, atoms: Atoms) -> Array:
         """Atoms of each element, (number of elements,)."""

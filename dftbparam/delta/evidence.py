@@ -283,26 +283,65 @@ class HeldOut:
 
 
 def cross_validate(statistics: Statistics, hyper: Hyperparameters) -> HeldOut:
-    """Predict the energies of each fold from all others."""
+    """Predict the energies of each fold from all others.
+
+    The model of the others has their inducing environments alone: those of the fold itself would let forces of the
+    others be fitted more closely than any model could that has never seen the fold, with larger errors and smaller
+    error bars (`Statistics.subspaces`).
+    """
     errors = np.zeros(len(statistics.energies))
     variances = np.zeros_like(errors)
     scaled = _scaled(statistics, hyper)
     for fold in sorted(scaled):
-        solved = _solve([part for other, part in scaled.items() if other != fold], _size(statistics, hyper))
+        without = _Without(statistics, hyper, fold)
+        solved = without.solve([part for other, part in scaled.items() if other != fold])
         for level in range(statistics.level_count):
             mine = np.flatnonzero((statistics.folds == fold) & (statistics.levels == level))
             if len(mine):
-                rows = expand(statistics.energy_rows[mine], level, statistics.elements, hyper.mixing)
+                rows, unexplained = without.energy_rows(mine, level)
                 errors[mine] = rows @ solved.mean - statistics.energies[mine]
                 prior = float((hyper.mixing[level] ** 2).sum())
-                variances[mine] = solved.variance(rows) + prior * statistics.unexplained[mine]
+                variances[mine] = solved.variance(rows) + prior * unexplained
     return HeldOut(errors, variances, statistics.folds, statistics.levels)
+
+
+class _Without:
+    """The model as it is without the inducing environments of one fold."""
+
+    def __init__(self, statistics: Statistics, hyper: Hyperparameters, fold: int) -> None:
+        self.statistics, self.hyper = statistics, hyper
+        self.space = statistics.subspaces.get(fold)
+
+    def solve(self, parts: Sequence[Array]) -> Posterior:
+        """Weights given scaled rows of some folds, see `_scaled`."""
+        latent, m = int(self.hyper.mixing.shape[1]), self.statistics.weights
+        size = _size(self.statistics, self.hyper)
+        if self.space is None:
+            return _solve(parts, size)
+        less = [
+            np.concatenate(
+                [part[:, k * m : (k + 1) * m] @ self.space for k in range(latent)] + [part[:, latent * m :]], axis=1
+            )
+            for part in parts
+        ]
+        return _solve(less, size - latent * (m - self.space.shape[1]))
+
+    def energy_rows(self, mine: Integers, level: int) -> tuple[Array, Array]:
+        """Rows of energies, and the variance that these inducing environments do not span."""
+        statistics, m = self.statistics, self.statistics.weights
+        rows, unexplained = statistics.energy_rows[mine], statistics.unexplained[mine]
+        if self.space is not None:
+            own = rows[:, :m] @ self.space
+            unexplained = unexplained + np.maximum((rows[:, :m] ** 2).sum(axis=1) - (own**2).sum(axis=1), 0.0)
+            rows = np.concatenate([own, rows[:, m:]], axis=1)
+        return expand(rows, level, statistics.elements, self.hyper.mixing), unexplained
 
 
 def learning_curve(statistics: Statistics, hyper: Hyperparameters) -> list[list[tuple[float, float]]]:
     """Predict the energies of each fold from few of the others, and from more and more of them.
 
-    Hyperparameters and inducing environments stay those of all data: what grows is the number of observations.
+    Hyperparameters stay those of all data, inducing environments those of all folds but the one that is predicted: what
+    grows is the number of observations.
 
     Returns
     -------
@@ -319,12 +358,13 @@ def learning_curve(statistics: Statistics, hyper: Hyperparameters) -> list[list[
         sizes: list[list[int]] = [[] for _ in found]
         for place, fold in enumerate(folds):
             chosen = [folds[(place + step) % len(folds)] for step in range(1, count + 1)]
-            solved = _solve([scaled[other] for other in chosen], _size(statistics, hyper))
+            without = _Without(statistics, hyper, fold)
+            solved = without.solve([scaled[other] for other in chosen])
             for level in range(statistics.level_count):
                 at_level = statistics.levels == level
                 mine = np.flatnonzero((statistics.folds == fold) & at_level)
                 if len(mine):
-                    rows = expand(statistics.energy_rows[mine], level, statistics.elements, hyper.mixing)
+                    rows, _ = without.energy_rows(mine, level)
                     squares[level].append((rows @ solved.mean - statistics.energies[mine]) ** 2)
                     sizes[level].append(int(np.count_nonzero(np.isin(statistics.folds, chosen) & at_level)))
         for level, own in enumerate(sizes):

@@ -133,6 +133,9 @@ class Statistics:
         (n,).
     offsets
         (levels, elements), eV: what was subtracted for each atom beforehand.
+    subspaces
+        For each fold (m, m'), orthonormal columns: the weights that a model without the inducing environments of this
+        fold has (`dftbparam.delta.basis.Basis.subspace`). A fold without one keeps all weights.
     """
 
     factors: Mapping[Key, Factor]
@@ -145,6 +148,7 @@ class Statistics:
     with_base: bool = False
     other_energies: Array | None = None
     other_offsets: Array | None = None
+    subspaces: Mapping[int, Array] = field(default_factory=dict)
 
     def without_base(self) -> Statistics | None:
         """Return the same observations for a model that learns the reference itself; None where there is no base."""

@@ -34,8 +34,10 @@ KERNELS: Final = (
     RadialKernel("matern52", 1.0),
     RadialKernel("matern52", 2.0),
     RadialKernel("matern52", 4.0),
+    RadialKernel("matern52", 8.0),
     RadialKernel("rbf", 1.0),
     RadialKernel("rbf", 2.0),
+    RadialKernel("rbf", 4.0),
 )
 """Kernels compared by their marginal likelihood unless one is given."""
 
@@ -160,7 +162,7 @@ def train(
     kernel, compared = _choose_kernel(samples, folds, len(levels), structure, options, maps, environments, tell)
     basis, origins = _basis(kernel, options.descriptors, maps, environments, options.inducing)
     tell(f"kernel {kernel.kind}, length {kernel.length:g}; {basis.size} inducing environments")
-    statistics = collect(basis, samples, [int(fold) for fold in folds], len(levels))
+    statistics = _collect(basis, origins, samples, folds, len(levels))
     hyper = maximise(statistics, structure)
     held_out = cross_validate(statistics, hyper)
     grouped = len({sample.group for sample in samples}) > 1
@@ -239,8 +241,19 @@ def _plain_statistics(
     options = replace(options, features=())
     maps = _maps(samples, options)
     environments = _environments(samples, folds, options, maps)
-    basis, _ = _basis(kernel, options.descriptors, maps, environments, options.inducing)
-    return collect(basis, samples, [int(fold) for fold in folds], levels)
+    basis, origins = _basis(kernel, options.descriptors, maps, environments, options.inducing)
+    return _collect(basis, origins, samples, folds, levels)
+
+
+def _collect(
+    basis: Basis, origins: Mapping[int, Environments], samples: Sequence[Sample], folds: Integers, levels: int
+) -> Statistics:
+    """Collect observations, and for each fold what the inducing environments of the others span."""
+    spaces = {
+        int(fold): basis.subspace({number: np.flatnonzero(some.folds != fold) for number, some in origins.items()})
+        for fold in np.unique(folds)
+    }
+    return replace(collect(basis, samples, [int(fold) for fold in folds], levels), subspaces=spaces)
 
 
 def check_samples(samples: Sequence[Sample], levels: Sequence[Level]) -> None:

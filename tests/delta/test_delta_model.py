@@ -1,5 +1,7 @@
 """The model against dense linear algebra, finite differences, and a difference that is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk
@@ -169,6 +171,27 @@ def test_cross_validation_is_training_without_the_fold(samples, few):
     # The offsets subtracted beforehand differ; the model's own takes that up but for its wide prior.
     shift = others.offsets[0, 0] - whole.offsets[0, 0]
     assert held_out.errors[mine] == pytest.approx(rows @ solved.mean + shift - whole.energies[mine], abs=1e-5)
+
+
+def test_cross_validation_has_the_inducing_environments_of_the_others_alone(samples, few):
+    """The same as a basis that never had the fold's own, trained on the other folds: errors and variances."""
+    _, basis = few
+    folds = [i % 3 for i in range(len(samples))]
+    (number,) = basis.numbers
+    kept = {number: np.arange(0, len(basis.points[number]), 2)}
+    whole = replace(collect(basis, samples, folds, 1), subspaces={1: basis.subspace(kept)})
+    hyper = Hyperparameters(np.array([[0.3]]), {(0, k): 0.05 for k in ("energy", "forces", "stress")})
+    held_out = cross_validate(whole, hyper)
+    smaller = replace(basis, points={number: basis.points[number][kept[number]]})
+    alone = collect(smaller, samples, folds, 1)
+    expected = cross_validate(alone, hyper)
+    mine = np.asarray(folds) == 1
+    assert held_out.errors[mine] == pytest.approx(expected.errors[mine], abs=1e-6)
+    assert held_out.variances[mine] == pytest.approx(expected.variances[mine], rel=1e-4, abs=1e-9)
+    # Another fold keeps all of them.
+    plain = cross_validate(replace(whole, subspaces={}), hyper)
+    assert held_out.errors[~mine] == pytest.approx(plain.errors[~mine], abs=1e-12)
+    assert np.abs(plain.errors[mine] - held_out.errors[mine]).max() > 1e-5
 
 
 def test_forces_and_stress_are_derivatives_of_the_energy(model, samples, differentiate):
