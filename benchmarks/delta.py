@@ -5,8 +5,8 @@
 training and prediction times instead (``--small`` in a few minutes; with ``--plot DIR`` it draws them).
 
 Reference: energies, forces and stress of the displaced and strained crystals in ``references/gpaw-frames-pbe`` and
-``gpaw-frames-r2scan``. Below them DFTB with dftbparam-2026.1. For each seed a quarter of the crystals, all copies of them
-(or, where a system says so, whole compositions), is held out; the models are trained on n structures drawn from the
+``gpaw-frames-r2scan``. Below them DFTB with dftbparam-2026.1. For each seed a quarter of the crystals, all copies of
+them (or, where a system says so, whole compositions), is held out; the models are trained on n structures drawn from the
 others, and judged on the energies of those held out, as they are, without any shift, and on forces and stress.
 
 - direct: learns PBE from the n structures.
@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,7 @@ def learning_curves(cache: Path, only: list[str] | None) -> None:
             for n in [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]:
                 chosen = draw(rest, n, seed)
                 for method in METHODS:
-                    measure(name, method, chosen, held_out, seed, n == len(rest), lambda: run(method, chosen, held_out))
+                    measure((name, method, seed, n == len(rest)), chosen, held_out, partial(run, method))
         for name in ("Si", "hydrides"):
             system = SYSTEMS[name]
             rest, held_out = split(high, system, seed) if high else ([], [])
@@ -238,20 +239,22 @@ def learning_curves(cache: Path, only: list[str] | None) -> None:
             for n in [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]:
                 chosen = draw(rest, n, seed)
                 for method in SECOND:
-                    measure(
-                        f"r2SCAN, {name}", method, chosen, held_out, seed, n == len(rest),
-                        lambda: run_second(method, chosen, held_out, pbe),
-                    )  # fmt: skip
+                    job = partial(run_second, method, pbe=pbe)
+                    measure((f"r2SCAN, {name}", method, seed, n == len(rest)), chosen, held_out, job)
 
 
-def measure(name: str, method: str, chosen: list[Any], held_out: list[Any], seed: int, every: bool, job: Any) -> None:
-    """Run one model and append its row, unless it is there."""
+def measure(what: tuple[str, str, int, bool], chosen: list[Any], held_out: list[Any], job: Any) -> None:
+    """Run one model, ``job(chosen, held_out)``, and append its row, unless it is there.
+
+    ``what``: system, method, seed, and whether these are all structures there are.
+    """
+    name, method, seed, every = what
     key = (name, method, len(chosen), seed, CODE)
     if key in {(r["system"], r["method"], r["n"], r["seed"], r["code"]) for r in every_result()}:
         return
     row = {"system": name, "method": method, "n": len(chosen), "seed": seed, "all": every, "code": CODE}
     row["held_out"] = sorted({s.group for s in held_out})
-    row |= job()
+    row |= job(chosen, held_out)
     with RESULTS.open("a") as handle:
         handle.write(json.dumps(row) + "\n")
     print(f"{name} {method} n={len(chosen)} seed={seed}: {1e3 * row['rmse']:.1f} meV/atom", flush=True)

@@ -64,7 +64,7 @@ def test_save_and_load(ptbp, tmp_path):
 
 
 def test_unknown_name_lists_the_shipped():
-    with pytest.raises(ParameterError, match="shipped: dftbparam-2026.1, ptbp"):
+    with pytest.raises(ParameterError, match=r"shipped: dftbparam-2026\.1, ptbp"):
         load_parameter_set("pbtp")
 
 
