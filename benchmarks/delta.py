@@ -6,8 +6,8 @@ training and prediction times instead (``--small`` in a few minutes; with ``--pl
 
 Reference: energies, forces and stress of the displaced and strained crystals in ``references/gpaw-frames-pbe`` and
 ``gpaw-frames-r2scan``. Below them DFTB with dftbparam-2026.1. For each seed a quarter of the crystals, all copies of
-them (or, where a system says so, whole compositions), is held out; the models are trained on n structures drawn from the
-others, and judged on the energies of those held out, as they are, without any shift, and on forces and stress.
+them (or, where a system says so, whole compositions), is held out; the models are trained on n structures drawn from
+the others, and judged on the energies of those held out, as they are, without any shift, and on forces and stress.
 
 - direct: learns PBE from the n structures.
 - delta: learns PBE - DFTB from the n structures.
