@@ -296,9 +296,22 @@ def test_calibration_of_normal_errors():
     variances = rng.uniform(0.5, 2.0, n) ** 2
     errors = 2.0 * np.sqrt(variances) * rng.normal(size=n)
     held_out = HeldOut(errors, variances, np.zeros(n, dtype=int), np.zeros(n, dtype=int))
-    factor, scores = calibrate(held_out, Hyperparameters(np.ones((1, 1)), {(0, "energy"): 1e-4}), 0)
+    factor, scores = calibrate(held_out, Hyperparameters(np.ones((1, 1)), {(0, "energy"): 1e-4}), 0, 10)
     assert factor == pytest.approx(2.0, rel=0.05)
     assert scores["within_one_std"] == pytest.approx(0.683, abs=0.02)
+
+
+def test_few_groups_hardly_narrow_error_bars():
+    """Errors of half the posterior's size: six groups are believed a little, two thousand nearly in full."""
+    from dftbparam.delta.evidence import HeldOut
+
+    rng = np.random.default_rng(0)
+    n = 4000
+    errors = 0.5 * rng.normal(size=n)
+    held_out = HeldOut(errors, np.ones(n), np.zeros(n, dtype=int), np.zeros(n, dtype=int))
+    hyper = Hyperparameters(np.ones((1, 1)), {(0, "energy"): 1e-4})
+    found = [calibrate(held_out, hyper, 0, groups)[0] for groups in (6, 20, 2000)]
+    assert found == pytest.approx([0.5 ** (6 / 26), 0.5**0.5, 0.5 ** (2000 / 2020)], rel=0.05)
 
 
 def test_bad_samples(samples):
