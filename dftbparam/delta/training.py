@@ -52,7 +52,7 @@ SEARCH_INDUCING: Final = 200
 FOLDS: Final = 10
 """Groups are held out in at most so many portions."""
 
-DOUBTED: Final = 20
+DOUBTED: Final = 10
 """Groups that weigh as much as the posterior itself where held-out errors ask for narrower error bars: with six
 crystals of Si or Cu in training, unseen ones had 53 and 86 % within one and two of bars narrowed in full (0.64 times in
 the median), 71 and 96 % within the posterior's own."""

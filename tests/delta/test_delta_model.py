@@ -224,7 +224,8 @@ def test_error_bars_and_metrics(model):
     assert model.metrics["grouped"]
     assert model.metrics["folds"] == 5
     assert scores["structures"] == 25
-    assert 0.5 <= scores["within_one_std"] <= 0.9
+    # Five crystals narrow the posterior's bars by a part only of what their held-out errors ask for.
+    assert 0.5 <= scores["within_one_std"] <= 0.95
     assert 0.85 <= scores["within_two_std"] <= 1.0
     assert scores["rmse_without_base"] > 0.0
     assert model.provenance["samples_with_forces"] == 25
@@ -311,7 +312,7 @@ def test_few_groups_hardly_narrow_error_bars():
     held_out = HeldOut(errors, np.ones(n), np.zeros(n, dtype=int), np.zeros(n, dtype=int))
     hyper = Hyperparameters(np.ones((1, 1)), {(0, "energy"): 1e-4})
     found = [calibrate(held_out, hyper, 0, groups)[0] for groups in (6, 20, 2000)]
-    assert found == pytest.approx([0.5 ** (6 / 26), 0.5**0.5, 0.5 ** (2000 / 2020)], rel=0.05)
+    assert found == pytest.approx([0.5 ** (6 / 16), 0.5 ** (20 / 30), 0.5 ** (2000 / 2010)], rel=0.05)
 
 
 def test_bad_samples(samples):
