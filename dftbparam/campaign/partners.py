@@ -34,7 +34,7 @@ _PARTNERS: OrderedDict[tuple[str, str, str], _Solved] = OrderedDict()
 
 
 def load_partners(name_or_path: str) -> ParameterSet:
-    """Load the set that partners are taken from: shipped (``ptbp``), a JSON file, or the folder of a finished run.
+    """Load the set that partners are taken from: the folder of a finished run, a shipped set, or a JSON file.
 
     Raises
     ------

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from dftbparam.cli.output import Column, JsonOption, present
+from dftbparam.cli.output import STDOUT, Column, JsonOption, prepare_json, present
 from dftbparam.errors import ParameterError
-
-if TYPE_CHECKING:
-    from dftbparam.reference import CrystalReference, Dataset
 
 
 def displaced(
@@ -37,19 +34,24 @@ def displaced(
     """Displace and strain crystals: bare structures for 'references compute --structures' and delta models."""
     from dftbparam.publish import prepare_file, write_bytes
     from dftbparam.reference import load_dataset
-    from dftbparam.reference.dft.frames import displaced_copies
+    from dftbparam.reference.dft.frames import crystals_to_displace, displaced_copies
     from dftbparam.reference.random_frames import extxyz
 
-    if double := sorted({name for name in compounds if compounds.count(name) > 1}):
-        raise ParameterError(f"compounds are named twice: {', '.join(double)}")
     if out.suffix not in (".extxyz", ".xyz"):
         raise ParameterError(f"--out {out}: the format is extended xyz; name the file .extxyz", path=str(out))
     if out.exists() and not out.is_dir() and not overwrite:
         raise ParameterError(f"{out} is there already; replace it with --overwrite, or choose another --out")
+    if json not in (None, STDOUT) and Path(str(json)).resolve() == out.resolve():
+        raise ParameterError(f"--json and --out name the same file, {out}")
     dataset = load_dataset(references)
-    chosen = [crystal for compound in compounds for crystal in _chosen(dataset, compound, prototypes, crystals)]
+    names = None if prototypes == "all" else [name.strip() for name in prototypes.split(",")]
+    chosen = [c for compound in compounds for c in crystals_to_displace(dataset, compound, names, crystals)]
+    found = [f"{crystal.compound} {crystal.prototype}" for crystal in chosen]
+    if double := sorted({name for name in found if found.count(name) > 1}):
+        raise ParameterError(f"named twice: {', '.join(double)}")
     frames = displaced_copies(chosen, copies, atoms, seed)
     prepare_file(out)
+    prepare_json(json)
     write_bytes(out, extxyz(frames).encode())
     rows = [
         _row(str(frames[i * copies].info["name"]), frames[i * copies : (i + 1) * copies])
@@ -81,24 +83,3 @@ def _row(name: str, copies: list[Any]) -> dict[str, Any]:
         "low": min(volumes),
         "high": max(volumes),
     }
-
-
-def _chosen(dataset: Dataset, compound: str, prototypes: str, count: int | None) -> list[CrystalReference]:
-    """Crystals of a compound, the stable one first; layers, chains and molecules are passed over unless named."""
-    from dftbparam.reference.prototypes import prototype
-
-    found = sorted(dataset.crystals_named(compound), key=lambda crystal: (crystal.energy, crystal.prototype))
-    has = [crystal.prototype for crystal in found]
-    if prototypes == "all":
-        some = [crystal for crystal in found if crystal.structure.dimensions == 3]
-        lacking = [] if some else ["crystal periodic in three directions"]
-    else:
-        wanted = [prototype(name.strip(), found[0].symbol).name for name in prototypes.split(",")]
-        some = [crystal for crystal in found if crystal.prototype in wanted]
-        lacking = [name for name in wanted if name not in has]
-    if lacking:
-        raise ParameterError(
-            f"reference set {dataset.name!r} has no {', '.join(lacking)} of {compound}; it has: {', '.join(has)}",
-            compound=compound,
-        )
-    return some[:count]

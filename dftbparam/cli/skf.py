@@ -90,21 +90,21 @@ def build(
 
 
 def _load(parameters: str) -> ParameterSet:
-    """Load a set: a shipped name, a file, or a folder such as that of a published set."""
+    """Load a set: a folder such as that of a published set, a shipped name, or a file; a folder here goes first."""
     from dftbparam.publish.run_folder import PARAMETERS_NAME
     from dftbparam.space import load_parameter_set
 
     folder = Path(parameters)
+    if (folder / PARAMETERS_NAME).is_file():
+        return load_parameter_set(folder / PARAMETERS_NAME)
     try:
         return load_parameter_set(parameters)
     except ParameterError:
         if not folder.is_dir():
             raise
-    if not (folder / PARAMETERS_NAME).is_file():
-        raise ParameterError(
-            f"{parameters!r} is a folder without {PARAMETERS_NAME}; name a parameter file, or the folder of a set"
-        )
-    return load_parameter_set(folder / PARAMETERS_NAME)
+    raise ParameterError(
+        f"{parameters!r} is a folder without {PARAMETERS_NAME}; name a parameter file, or the folder of a set"
+    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ varied without going through the structures again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
@@ -133,9 +133,9 @@ class Statistics:
         (n,).
     offsets
         (levels, elements), eV: what was subtracted for each atom beforehand.
-    subspaces
-        For each fold (m, m'), orthonormal columns: the weights that a model without the inducing environments of this
-        fold has (`dftbparam.delta.basis.Basis.subspace`). A fold without one keeps all weights.
+    subspace
+        From a fold to the weights (m, m') that a model without the inducing environments of this fold has, orthonormal
+        columns (`dftbparam.delta.basis.Basis.subspace`). None: all folds have all weights.
     """
 
     factors: Mapping[Key, Factor]
@@ -148,7 +148,7 @@ class Statistics:
     with_base: bool = False
     other_energies: Array | None = None
     other_offsets: Array | None = None
-    subspaces: Mapping[int, Array] = field(default_factory=dict)
+    subspace: Callable[[int], Array] | None = None
 
     def without_base(self) -> Statistics | None:
         """Return the same observations for a model that learns the reference itself; None where there is no base."""

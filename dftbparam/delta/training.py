@@ -54,8 +54,12 @@ FOLDS: Final = 10
 
 DOUBTED: Final = 10
 """Groups that weigh as much as the posterior itself where held-out errors ask for narrower error bars: with six
-crystals of Si or Cu in training, unseen ones had 53 and 86 % within one and two of bars narrowed in full (0.64 times in
-the median), 71 and 96 % within the posterior's own."""
+crystals of Si or Cu in training, unseen ones had 53 and 86 % within one and two of bars narrowed in full, 71 and 96 %
+within the posterior's own (three seeds of `benchmarks/delta.py`, delta, 5 to 48 structures). One group alone, frames of
+one simulation, hardly narrows them."""
+
+SAME: Final = 1e-3
+"""Squared distance, in units of the mean one of training environments, up to which two environments are the same."""
 
 WITHIN: Final = (0.6827, 0.9545)
 """Parts of a normal distribution within one and two standard deviations."""
@@ -167,7 +171,7 @@ def train(
     kernel, compared = _choose_kernel(samples, folds, len(levels), structure, options, maps, environments, tell)
     basis, origins = _basis(kernel, options.descriptors, maps, environments, options.inducing)
     tell(f"kernel {kernel.kind}, length {kernel.length:g}; {basis.size} inducing environments")
-    statistics = _collect(basis, origins, samples, folds, len(levels))
+    statistics = _collect(basis, origins, environments, samples, folds, len(levels))
     hyper = maximise(statistics, structure)
     held_out = cross_validate(statistics, hyper)
     grouped = len({sample.group for sample in samples}) > 1
@@ -248,18 +252,45 @@ def _plain_statistics(
     maps = _maps(samples, options)
     environments = _environments(samples, folds, options, maps)
     basis, origins = _basis(kernel, options.descriptors, maps, environments, options.inducing)
-    return _collect(basis, origins, samples, folds, levels)
+    return _collect(basis, origins, environments, samples, folds, levels)
 
 
 def _collect(
-    basis: Basis, origins: Mapping[int, Environments], samples: Sequence[Sample], folds: Integers, levels: int
+    basis: Basis,
+    origins: Mapping[int, Environments],
+    environments: Mapping[int, Environments],
+    samples: Sequence[Sample],
+    folds: Integers,
+    levels: int,
 ) -> Statistics:
-    """Collect observations, and for each fold what the inducing environments of the others span."""
-    spaces = {
-        int(fold): basis.subspace({number: np.flatnonzero(some.folds != fold) for number, some in origins.items()})
-        for fold in np.unique(folds)
-    }
-    return replace(collect(basis, samples, [int(fold) for fold in folds], levels), subspaces=spaces)
+    """Collect observations, and find for each fold what a model without its inducing environments has.
+
+    One stays where another fold has the same environment, which would have been chosen in its place; and all of an
+    element stay where none would, as long as other folds have environments of it.
+    """
+    apart = {number: _apart(origins[number], environments[number]) for number in origins}
+
+    def subspace(fold: int) -> Array:
+        kept = {}
+        for number, some in origins.items():
+            stays = (some.folds != fold) | (apart[number] <= SAME)
+            if not stays.any() and (environments[number].folds != fold).any():
+                stays[:] = True
+            kept[number] = np.flatnonzero(stays)
+        return basis.subspace(kept)
+
+    return replace(collect(basis, samples, [int(fold) for fold in folds], levels), subspace=subspace)
+
+
+def _apart(chosen: Environments, all_of_them: Environments) -> Array:
+    """Squared distance of each chosen environment to the nearest one of another fold, (m,); infinite without one."""
+    squares = np.einsum("nq,nq->n", all_of_them.x, all_of_them.x)
+    found = np.full(len(chosen.x), np.inf)
+    for k, (x, fold) in enumerate(zip(chosen.x, chosen.folds, strict=True)):
+        others = all_of_them.folds != fold
+        if others.any():
+            found[k] = max(float((squares[others] - 2.0 * (all_of_them.x[others] @ x)).min() + x @ x), 0.0)
+    return found
 
 
 def check_samples(samples: Sequence[Sample], levels: Sequence[Level]) -> None:

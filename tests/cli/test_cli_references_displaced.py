@@ -47,11 +47,16 @@ def test_binaries_in_either_order(run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        (("Si", "Si"), "named twice: Si"),
+        (("Si", "Si"), "named twice: Si bcc, Si diamond, Si fcc, Si sc"),
         (("Xy",), "Xy"),
         (("Si", "--prototypes", "wurtzite"), "wurtzite"),
         (("Si", "--prototypes", "diamond,hcp"), "has no hcp of Si; it has: "),
         (("Mg-O",), "Mg-O"),
+        (("Mg-O", "O-Mg", "--references", "acwf-oxides-pbe"), "named twice: Mg-O"),
+        (("Mg-O", "--references", "acwf-oxides-pbe", "--crystals", "1"), "several compositions"),
+        (("Si", "--prototypes", ""), "''"),
+        (("Si", "--json", "some.extxyz"), "same file"),
+        (("Si", "--json", "nowhere/some.json"), "nowhere"),
         (("Si", "--references", "nowhere"), "nowhere"),
     ],
 )

@@ -1,5 +1,6 @@
 import csv
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from dftbparam.elements import parse_configuration
 from dftbparam.errors import FileFormatError, ParameterError
 from dftbparam.space import Confinement, ElementParameters, ParameterSet, RepulsionParameters, load_parameter_set
+from dftbparam.space.parameter_set import PUBLISHED
 
 FREE_ATOMS = Path(__file__).parents[1] / "golden" / "ptbp_free_atoms.csv"
 
@@ -130,3 +132,13 @@ def test_the_published_set_is_there_by_name():
     ours = load_parameter_set("dftbparam-2026.1")
     assert len(ours.elements) > 90
     assert ours.name == "dftbparam-2026.1"
+
+
+def test_the_published_set_is_in_wheel_and_source_distribution():
+    root = Path(__file__).resolve().parents[2]
+    hatch = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
+    for name in PUBLISHED:
+        file = f"skf_out/{name}/parameters.json"
+        assert (root / file).is_file()
+        assert hatch["wheel"]["force-include"][file] == f"dftbparam/space/data/{name}.json"
+        assert f"/{file}" in hatch["sdist"]["include"]

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
-from dftbparam.errors import StructureError
+from dftbparam.errors import ParameterError, StructureError
+from dftbparam.reference.prototypes import prototype
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from dftbparam.reference.records import CrystalReference
+    from dftbparam.reference.records import CrystalReference, Dataset
 
 VOLUMES: Final = (0.90, 1.12)
 """Relative volumes of the copies."""
@@ -63,13 +64,62 @@ def displaced(crystal: Any, name: str, index: int, neighbour: float, seed: int =
 
 
 def repeated(crystal: Any, atoms: int = ATOMS) -> Atoms:
-    """Copy a crystal (ASE's atoms), doubled along its shortest vector until it has at least so many atoms."""
+    """Copy a crystal (ASE's atoms), doubled along its shortest vector until it has so many atoms or more."""
     copy: Any = crystal.copy()
     while len(copy) < atoms:
         repeat = [1, 1, 1]
         repeat[int(np.argmin(copy.cell.lengths()))] = 2
         copy = copy.repeat(repeat)
     return cast("Atoms", copy)
+
+
+def crystals_to_displace(
+    dataset: Dataset, compound: str, prototypes: Sequence[str] | None = None, count: int | None = None
+) -> list[CrystalReference]:
+    """Crystals of a compound in a reference set, the lowest in energy first.
+
+    Parameters
+    ----------
+    compound
+        ``Si``, or ``Mg-O`` in either order.
+    prototypes
+        None: all that are periodic in three directions.
+    count
+        At most so many, None: all. Energies are compared per atom, which orders crystals of one composition; a set's
+        binary of several (MgO, MgO2) is refused.
+
+    Raises
+    ------
+    ReferenceDataError
+        The set has nothing of the compound.
+    ParameterError
+        It lacks one of the prototypes, has none that is periodic in three directions, or has several compositions
+        to count through.
+    """
+    found = sorted(dataset.crystals_named(compound), key=lambda crystal: (crystal.energy, crystal.prototype))
+    has = ", ".join(crystal.prototype for crystal in found)
+    if prototypes is None:
+        chosen = [crystal for crystal in found if crystal.structure.dimensions == 3]
+        if not chosen:
+            raise ParameterError(f"all crystals of {compound} in {dataset.name!r} are layers, chains or dimers: {has}")
+    else:
+        wanted = [prototype(name, found[0].symbol).name for name in prototypes]
+        if lacking := [name for name in wanted if name not in {crystal.prototype for crystal in found}]:
+            raise ParameterError(
+                f"reference set {dataset.name!r} has no {', '.join(lacking)} of {compound}; it has: {has}",
+                compound=compound,
+            )
+        chosen = [crystal for crystal in found if crystal.prototype in wanted]
+    formulas = {
+        tuple(sorted(crystal.atoms(crystal.volume).symbols.formula.reduce()[0].count().items())) for crystal in chosen
+    }
+    if count is not None and len(formulas) > 1:
+        raise ParameterError(
+            f"{compound} has several compositions in {dataset.name!r} ({has}), whose energies per atom have no order: "
+            "name prototypes instead of a number of crystals",
+            compound=compound,
+        )
+    return chosen[:count]
 
 
 def displaced_copies(
