@@ -197,6 +197,48 @@ def test_cross_validation_has_the_inducing_environments_of_the_others_alone(samp
     assert np.abs(plain.errors[mine] - held_out.errors[mine]).max() > 1e-5
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+def test_training_holds_out_as_it_would_have_trained(samples, levels):
+    """Held-out errors and bars in the model's file are those of a model whose basis never had the crystal."""
+    from dftbparam.delta.model import Level
+
+    mine = [replace(s, level=k % levels) for k, s in enumerate(samples)]
+    names = [Level(name) for name in ("PBE", "r2SCAN")[:levels]]
+    options = TrainingOptions(kernels=(RadialKernel("matern52", 4.0),), inducing=100, compare=False, curves=False)
+    whole = train(mine, names, options)
+    folds = assign_folds([s.group for s in mine], options.folds, options.seed)
+    (number,) = whole.basis.numbers
+    for name in ("Si diamond", "Si sc"):
+        own = [s for s in mine if s.group == name]
+        others = [describe(s.atoms, whole.basis.settings, whole.basis.maps)[0].x for s in mine if s.group != name]
+        points = whole.basis.points[number]
+        kept = [k for k, x in enumerate(points) if min(np.abs(x - other).max(1).min() for other in others) < 1e-6]
+        assert 0 < len(kept) < len(points)
+        basis = replace(whole.basis, points={number: points[kept]})
+        statistics = collect(basis, mine, list(folds), levels)
+        expected = cross_validate(statistics, whole.hyper)
+        at = np.array([s.group == name for s in mine]) & (statistics.levels == levels - 1)
+        record = whole.metrics["held_out"][names[-1].name]
+        shown = np.array(record["group"]) == record["groups"].index(name)
+        errors = (np.array(record["predicted"]) - np.array(record["reference"]))[shown]
+        assert errors == pytest.approx(expected.errors[at], abs=2e-5)
+        noise = whole.hyper.noise[levels - 1, "energy"]
+        bars = whole.levels[-1].calibration * np.sqrt(expected.variances[at] + noise**2)
+        assert np.array(record["std"])[shown] == pytest.approx(bars, rel=1e-2)
+        assert len(own) == 5
+
+
+def test_a_crystal_that_two_groups_have_is_known_to_both(samples):
+    """The inducing environments are of one of the two; the other has the same, and loses none."""
+    twice = [*samples, *(replace(s, group="Si once more") for s in samples if s.group == "Si diamond")]
+    options = TrainingOptions(kernels=(RadialKernel("matern52", 4.0),), inducing=100, compare=False, curves=False)
+    record = train(twice, options=options).metrics["held_out"]["reference"]
+    groups = np.array(record["groups"])[record["group"]]
+    bars = np.array(record["std"])
+    for name in ("Si diamond", "Si once more"):
+        assert bars[groups == name].mean() < 0.2 * bars[groups == "Si sc"].mean()
+
+
 def test_forces_and_stress_are_derivatives_of_the_energy(model, samples, differentiate):
     for sample in (samples[3], samples[12]):
         found = model.predict(sample.atoms)
