@@ -180,7 +180,7 @@ class Basis:
         """−dE/dr for every weight w, (3 n, m_Z)."""
         points = self.points[local.number]
         own = 2.0 * np.einsum("pcq,pq->pc", local.dx, local.x[local.centres]) + local.drest
-        along = own.reshape(-1, 1) - 2.0 * (local.dx.reshape(-1, local.dx.shape[-1]) @ points.T)
+        along = own.reshape(-1, 1) - 2.0 * (local.dx.reshape(own.size, local.dx.shape[-1]) @ points.T)
         along *= np.repeat(slope[local.centres], 3, axis=0)
         target = (3 * local.neighbours[:, None] + np.arange(3)).ravel()
         gather = csr_array((-np.ones(len(target)), (target, np.arange(len(target)))), shape=(3 * size, len(target)))

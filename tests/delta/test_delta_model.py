@@ -228,6 +228,15 @@ def test_training_holds_out_as_it_would_have_trained(samples, levels):
         assert len(own) == 5
 
 
+def test_one_environment_of_an_element_has_no_axes(samples):
+    """A single structure with forces, whose atoms are alike: its descriptors have a mean and nothing else."""
+    atoms = bulk("Si", "diamond", 5.4)
+    one = Sample(atoms, -1.0, np.zeros((2, 3)), np.full(6, 0.01), group="Si diamond")
+    found = train([one], options=TrainingOptions(compare=False)).predict(atoms)
+    assert found.energy == pytest.approx(-1.0, abs=1e-2)
+    assert np.isfinite(found.forces).all()
+
+
 def test_a_crystal_that_two_groups_have_is_known_to_both(samples):
     """The inducing environments are of one of the two; the other has the same, and loses none."""
     twice = [*samples, *(replace(s, group="Si once more") for s in samples if s.group == "Si diamond")]
