@@ -194,7 +194,9 @@ def domain_of(
         cover = float(_distances(table.x, points[number]).min(axis=1).max())
         apart = _distances(own.x, points[number])
         mine = origins[number].levels == level
-        near = np.flatnonzero(mine | (apart.min(axis=0) <= cover + 1e-9))
+        # The one that an environment of this level is nearest to is always among them, whatever rounding does.
+        nearest = np.isin(np.arange(len(points[number])), apart.argmin(axis=1))
+        near = np.flatnonzero(mine | nearest | (apart.min(axis=0) <= cover + 1e-9))
         folds = np.where(mine, origins[number].folds, own.folds[apart.argmin(axis=0)])
         reach[number] = reach_of(points[number][near], folds[near], own.x, own.folds)
         if len(near) < len(points[number]):

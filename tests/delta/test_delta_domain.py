@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dftbparam.cli.app import app
 from dftbparam.delta.calculator import DeltaCalculator
-from dftbparam.delta.domain import Domain
+from dftbparam.delta.domain import Domain, Environments, domain_of
 from dftbparam.delta.evaluate import evaluate
 from dftbparam.delta.kernels import RadialKernel
 from dftbparam.delta.model import Level
@@ -84,6 +84,17 @@ def test_an_element_without_data_at_a_level():
     around = ({(14, 14): 2.2, (8, 14): 1.6}, {14: (4, 4), 8: (2, 2)})
     assert known.reasons({14: 0.5, 8: 0.1}, around) == ("O: no training data",)
     assert Domain.from_record(json.loads(json.dumps(known.record()))).record() == known.record()
+
+
+def test_rounding_leaves_no_level_without_a_domain():
+    """The same environments at two levels, inducing ones all from the first, at distances that are rounding errors."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x = 30.0 * rng.normal(size=(1, 8))
+        both = np.concatenate([x, x * (1.0 + 1e-15 * rng.normal(size=x.shape))])
+        table = Environments(both, np.zeros(2, dtype=int), np.array([0, 1]))
+        domain = domain_of(1, {14: x}, {14: table.take(np.array([0]))}, {14: table}, [bulk("Si")])
+        assert domain.reach[14] > 0.0
 
 
 def test_the_domains_survive_a_file(two, samples, tmp_path):
