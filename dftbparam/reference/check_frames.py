@@ -14,7 +14,13 @@ from dftbparam.reference.eos_fit import EosFitter
 from dftbparam.reference.findings import BINDING, Finding, crystal_label, error_at, graded, warning_at
 from dftbparam.reference.importers.assemble import MIN_POINTS
 from dftbparam.reference.importers.frame import Frame, check_frame, closest_pair, symbols_of
-from dftbparam.reference.importers.settings import Setting, contradictions, same_functional, settings_from
+from dftbparam.reference.importers.settings import (
+    Setting,
+    contradictions,
+    functional_name,
+    same_functional,
+    settings_from,
+)
 from dftbparam.reference.prototypes import prototype
 from dftbparam.reference.records import Dataset
 
@@ -215,6 +221,9 @@ def _settings(dataset: Dataset, frames: Sequence[Frame]) -> Iterator[Finding]:
         shown = ", ".join(f"{value} ({where})" for value, where in values)
         # Another width or kind of smearing moves energies by little; everything else is another method.
         mild = name in ("smearing", "scheme", "version")
+        if name == "cutoff" and not _contradicted_within_elements(name, frames):
+            # A cutoff by elements, as this package has it: energies of a compound are of one kind.
+            mild, shown = True, f"{shown}: energies of compounds of different cutoffs cannot be compared"
         yield Finding(
             severity="warning" if mild else "error", kind="settings", subject=FRAMES_FILE, message=f"{name} is {shown}"
         )
@@ -230,9 +239,17 @@ def _settings(dataset: Dataset, frames: Sequence[Frame]) -> Iterator[Finding]:
     if "functional" not in known:
         for settings, where in stated:
             functional = str(settings.get("functional", dataset.functional))
-            if not same_functional(functional, dataset.functional):
+            if not same_functional(functional, functional_name(dataset.functional)):
                 yield error_at("settings", where, f"functional {functional}; the set says {dataset.functional}")
                 break
+
+
+def _contradicted_within_elements(name: str, frames: Sequence[Frame]) -> bool:
+    """Say whether structures of the same elements differ in a setting."""
+    groups: dict[tuple[str, ...], list[tuple[dict[str, Setting], str]]] = {}
+    for frame in frames:
+        groups.setdefault(tuple(sorted(frame.elements)), []).append((dict(frame.settings), frame.source))
+    return any(name in contradictions(stated) for stated in groups.values())
 
 
 def _stress(frames: Sequence[Frame]) -> Iterator[Finding]:

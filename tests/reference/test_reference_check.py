@@ -282,6 +282,29 @@ def test_mixed_settings(make, name, one, two, severity):
     assert f"{one}" in finding.message.replace("400 ", "400.0 ")
 
 
+@pytest.mark.parametrize(("first", "severity"), [(400.0, "warning"), (520.0, "error")])
+def test_cutoffs_by_element_are_a_warning(make, first, severity):
+    """Silicon with one cutoff and carbon with another: each is of one kind, unless one silicon has carbon's."""
+    carbon = displaced(number=3, seed=1, cutoff=520.0)
+    for frame in carbon:
+        frame.symbols[:] = "C"
+    frames = [*displaced(number=3, cutoff=400.0), *carbon]
+    frames[0].info["cutoff"] = first
+    (finding,) = [f for f in check_dataset(make(frames)).findings if f.kind == "settings"]
+    assert finding.severity == severity
+    assert ("cannot be compared" in finding.message) == (severity == "warning")
+
+
+def test_a_functional_under_another_name_is_the_sets_own(silicon):
+    def change(frames):
+        for frame in frames:
+            frame.info["functional"] = "MGGA_X_R2SCAN+MGGA_C_R2SCAN"
+
+    edit(silicon / "dataset.toml", ('functional = "PBE"', 'functional = "MGGA_X_R2SCAN+MGGA_C_R2SCAN"'))
+    reframe(silicon, change)
+    assert found(silicon) == []
+
+
 def test_mixed_functionals(silicon):
     def change(frames):
         frames[0].info["functional"] = "PBE"
