@@ -57,6 +57,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
         "held_out": ("MgO", "CaO", "OZn"),
     },
 }
+SECOND_NAME = "r2SCAN, Si"
 METHODS = ("direct", "delta", "fidelity", "energies")
 SECOND = ("pbe", "r2scan", "both", "nested")
 LEVELS = {"PBE": "gpaw-frames-pbe", "r2SCAN": "gpaw-frames-r2scan"}
@@ -230,17 +231,14 @@ def learning_curves(cache: Path, only: list[str] | None) -> None:
                 chosen = draw(rest, n, seed)
                 for method in METHODS:
                     measure((name, method, seed, n == len(rest)), chosen, held_out, partial(run, method))
-        for name in ("Si",):
-            system = SYSTEMS[name]
-            rest, held_out = split(high, system, seed) if high else ([], [])
-            if not rest or (only and f"r2SCAN, {name}" not in only):
-                continue
+        if high and not (only and SECOND_NAME not in only):
+            rest, held_out = split(high, SYSTEMS["Si"], seed)
             pbe = [s for s in samples if s.group in {h.group for h in high}]
             for n in [*(n for n in SIZES if n < 0.8 * len(rest)), len(rest)]:
                 chosen = draw(rest, n, seed)
                 for method in SECOND:
                     job = partial(run_second, method, pbe=pbe)
-                    measure((f"r2SCAN, {name}", method, seed, n == len(rest)), chosen, held_out, job)
+                    measure((SECOND_NAME, method, seed, n == len(rest)), chosen, held_out, job)
 
 
 def measure(what: tuple[str, str, int, bool], chosen: list[Any], held_out: list[Any], job: Any) -> None:
@@ -286,10 +284,10 @@ def summary() -> dict[str, dict[str, list[tuple[float, float, float, float]]]]:
 
 
 def calibration() -> dict[str, dict[str, Any]]:
-    """Part of held-out errors within one and two standard deviations, by method; n of 24 and more."""
+    """Part of held-out errors within one and two standard deviations, by method, all numbers of structures."""
     found: dict[str, dict[str, Any]] = {}
-    for method in METHODS:
-        rows = [r for r in read_results() if r["method"] == method and r["n"] >= 24]
+    for method in (*METHODS, *SECOND[1:]):
+        rows = [r for r in read_results() if r["method"] == method]
         for where, flag in (("all", None), ("inside the domain", True)):
             ratios = np.array(
                 [abs(x) for r in rows for x, ok in zip(r["ratios"], r["inside"], strict=True) if flag in (None, ok)]
@@ -321,14 +319,15 @@ def plots(folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for system, methods in summary().items():
-        (folder / f"delta-learning-{system}.png").write_bytes(render(plot_learning(system, methods)))
+        (folder / f"delta-learning-{system.replace(', ', '-')}.png").write_bytes(render(plot_learning(system, methods)))
     parts = np.arange(1, 20) / 20.0
     curves = {
         name: [(float(p), float(np.mean(entry["ratios"] <= np.sqrt(2.0) * erfinv(p)))) for p in parts]
         for name, entry in calibration().items()
+        if name.endswith("inside the domain")
     }
     if curves:
-        figure = plot_calibration("held-out crystals and compositions", curves)
+        figure = plot_calibration("held-out crystals", {name.split(",")[0]: curve for name, curve in curves.items()})
         (folder / "delta-calibration.png").write_bytes(render(figure))
     draw_times(folder)
 
@@ -336,7 +335,7 @@ def plots(folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=Path("delta-benchmark"), help="folder for Slater-Koster files")
-    parser.add_argument("--only", nargs="*", help="systems")
+    parser.add_argument("--only", nargs="*", help=f"of: {', '.join((*SYSTEMS, SECOND_NAME))}")
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
     parser.add_argument("--plot", type=Path, help="draw what has been measured into this folder, and stop")
     parser.add_argument("--timing", action="store_true", help="measure times instead")
