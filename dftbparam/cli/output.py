@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dftbparam.errors import ParameterError
+
 STDOUT: Final = "-"
 """What stands for standard output where a file is asked for."""
 
@@ -128,3 +130,13 @@ def present(
         show_json(target, value)
     if target != STDOUT:
         show_table(title, columns, rows, caption)
+
+
+def check_structures_file(out: Path, json: str | Path | None, overwrite: bool) -> None:
+    """Raise `ParameterError` where ``--out`` is no extended xyz file, would replace one unasked, or is ``--json``'s."""
+    if out.suffix not in (".extxyz", ".xyz"):
+        raise ParameterError(f"--out {out}: the format is extended xyz; name the file .extxyz", path=str(out))
+    if out.exists() and not out.is_dir() and not overwrite:
+        raise ParameterError(f"{out} is there already; replace it with --overwrite, or choose another --out")
+    if json not in (None, STDOUT) and Path(str(json)).resolve() == out.resolve():
+        raise ParameterError(f"--json and --out name the same file, {out}")

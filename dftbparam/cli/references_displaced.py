@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dftbparam.cli.output import STDOUT, Column, JsonOption, prepare_json, present
+from dftbparam import __version__
+from dftbparam.cli.output import Column, JsonOption, check_structures_file, prepare_json, present
 from dftbparam.errors import ParameterError
 
 
@@ -37,12 +38,7 @@ def displaced(
     from dftbparam.reference.dft.frames import crystals_to_displace, displaced_copies
     from dftbparam.reference.random_frames import extxyz
 
-    if out.suffix not in (".extxyz", ".xyz"):
-        raise ParameterError(f"--out {out}: the format is extended xyz; name the file .extxyz", path=str(out))
-    if out.exists() and not out.is_dir() and not overwrite:
-        raise ParameterError(f"{out} is there already; replace it with --overwrite, or choose another --out")
-    if json not in (None, STDOUT) and Path(str(json)).resolve() == out.resolve():
-        raise ParameterError(f"--json and --out name the same file, {out}")
+    check_structures_file(out, json, overwrite)
     dataset = load_dataset(references)
     names = None if prototypes == "all" else [name.strip() for name in prototypes.split(",")]
     chosen = [c for compound in compounds for c in crystals_to_displace(dataset, compound, names, crystals)]
@@ -50,12 +46,13 @@ def displaced(
     if double := sorted({name for name in found if found.count(name) > 1}):
         raise ParameterError(f"named twice: {', '.join(double)}")
     frames = displaced_copies(chosen, copies, atoms, seed)
+    for frame in frames:
+        frame.info |= {"references": dataset.name, "checksum": dataset.checksum[:12], "dftbparam": __version__}
     prepare_file(out)
     prepare_json(json)
     write_bytes(out, extxyz(frames).encode())
     rows = [
-        _row(str(frames[i * copies].info["name"]), frames[i * copies : (i + 1) * copies])
-        for i, crystal in enumerate(chosen)
+        _row(str(frames[i * copies].info["name"]), frames[i * copies : (i + 1) * copies]) for i in range(len(chosen))
     ]
     value = {
         "out": str(out),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dftbparam.cli.output import STDOUT, Column, JsonOption, note, prepare_json, present
+from dftbparam.cli.output import Column, JsonOption, check_structures_file, note, prepare_json, present
 from dftbparam.cli.progress import counting
 from dftbparam.errors import ParameterError
 
@@ -71,12 +71,7 @@ def random(
         raise ParameterError("--skf and --parameters both say where tables come from; give one of them")
     if (skf is not None or parameters is not None) and not (relax or energies):
         raise ParameterError("tables are of no use with --no-relax, unless --energies is given")
-    if out.suffix not in (".extxyz", ".xyz"):
-        raise ParameterError(f"--out {out}: the format is extended xyz; name the file .extxyz", path=str(out))
-    if out.exists() and not out.is_dir() and not overwrite:
-        raise ParameterError(f"{out} is there already; replace it with --overwrite, or choose another --out")
-    if json not in (None, STDOUT) and Path(str(json)).resolve() == out.resolve():
-        raise ParameterError(f"--json and --out name the same file, {out}")
+    check_structures_file(out, json, overwrite)
     prepare_file(out)
     prepare_json(json)
     require_pyxtal()

@@ -20,6 +20,7 @@ def test_copies_of_the_stable_crystals(run, tmp_path):
     frames = read(tmp_path / "some.extxyz", ":")
     assert [a.info["name"] for a in frames[::3]] == ["Si diamond", "Si sc", "Al fcc", "Al bcc"]
     assert {len(a) for a in frames} == {4}
+    assert {a.info["references"] for a in frames} == {"acwf-unaries-pbe"}
     assert [a.info["index"] for a in frames[:3]] == [0, 1, 2]
     v0 = {f"{c.compound} {c.prototype}": c.volume for c in load_dataset("acwf-unaries-pbe").crystals}
     for atoms in frames:
